@@ -1,0 +1,81 @@
+"""The fleet: an environment that is up, as data that any process can pick up and attach to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from analysis.plan import Plan
+
+
+class Capability(str, Enum):
+    """What an environment lets a check do. Checks ask for these, never for a provider by name."""
+
+    BGP = "bgp"
+    """Routes are exchanged by BGP; sessions and RIB can be read in the routing daemon."""
+
+    TUNNEL_MAP = "tunnel-map"
+    """The data path is a tunnel map kept by agents (Cilium)."""
+
+    CLOUD_NETWORK = "cloud-network"
+    """The provider can read networks and subnets from the cloud (or the lab's stand-in of it)."""
+
+    NODE_PROBES = "node-probes"
+    """Probe pods may use the host network, so that nodes can be observed and compared with pods."""
+
+    EGRESS_TARGET = "egress-target"
+    """The environment file names a host outside that reports the source address it sees."""
+
+    DISRUPTION = "disruption"
+    """Checks may restart agents, drain nodes and take addresses away for a moment."""
+
+    FEDERATION = "federation"
+    """Endpoints of the other clusters are known by identity (Calico Enterprise or Cloud)."""
+
+    NODE_SHELL = "node-shell"
+    """The provider can run privileged commands on nodes."""
+
+    DATABASE = "database"
+    """The database is there."""
+
+
+@dataclass(frozen=True)
+class ClusterHandle:
+    """How to reach one region's Kubernetes API: a kubeconfig file and a context in it."""
+
+    region: str
+    kubeconfig: str
+    context: str
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """An environment that is up.
+
+    Attributes:
+        plan: what it was designed to be.
+        provider: who brought it up ("attach", "lab", ...), for the report only.
+        clusters: one handle per region, in plan order.
+        capabilities: what checks may do here.
+        stand_ins: parts that play a real component, by component ("encapsulation" -> "VXLAN for IPIP").
+        state_dir: the provider's folder for this environment (lab only), else None.
+        probe_image: the image that probe pods run; any with python3 >= 3.8.
+        probe_namespace: the namespace that probe pods live in.
+    """
+
+    plan: Plan
+    provider: str
+    clusters: tuple[ClusterHandle, ...]
+    capabilities: frozenset[Capability]
+    stand_ins: tuple[tuple[str, str], ...] = ()
+    state_dir: str | None = None
+    probe_image: str = "python:3.12-slim"
+    probe_namespace: str = "meshproof"
+    probe_pull_secret: str | None = None
+
+    def cluster(self, region: str) -> ClusterHandle:
+        """The handle of that region's cluster. Raises KeyError when there is none."""
+        for handle in self.clusters:
+            if handle.region == region:
+                return handle
+        raise KeyError(region)

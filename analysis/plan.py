@@ -1,0 +1,136 @@
+"""The plan: what the environment was designed to be, as data that judges compare facts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+
+
+class Cni(str, Enum):
+    """The mesh that joins the clusters."""
+
+    CALICO_BGP = "calico-bgp"
+    CILIUM_CLUSTERMESH = "cilium-clustermesh"
+
+
+class Encapsulation(str, Enum):
+    """How a pod packet crosses the underlay between two nodes."""
+
+    IPIP = "ipip"
+    VXLAN = "vxlan"
+    GENEVE = "geneve"
+    NONE = "none"
+
+    @property
+    def overhead(self) -> int:
+        """Bytes the encapsulation adds to a packet (RFC 2003, RFC 7348; IPv4 outer header)."""
+        return {Encapsulation.IPIP: 20, Encapsulation.VXLAN: 50, Encapsulation.GENEVE: 50, Encapsulation.NONE: 0}[self]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Time limits of the environment file. All are upper bounds.
+
+    Attributes:
+        convergence: until a new or removed route is known everywhere (T-CONV).
+        pod_ready: until a pod that runs is reachable from the other regions (T-POD).
+        rtt_overhead: pod-to-pod round trip above node-to-node (T-OVH).
+        throughput_ratio: least pod-to-pod throughput as a share of node-to-node (0..1).
+        rto: time without service after the loss of a region.
+    """
+
+    convergence: timedelta = timedelta(seconds=30)
+    pod_ready: timedelta = timedelta(seconds=15)
+    rtt_overhead: timedelta = timedelta(milliseconds=2)
+    throughput_ratio: float = 0.8
+    rto: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """One region: a network, one Kubernetes cluster in it, and its place in the mesh.
+
+    Attributes:
+        name: the region's name; also the key of its cluster everywhere in facts.
+        network: the VPC's or VNet's CIDR; None when the file does not say.
+        node_cidr: the subnet that holds every node's InternalIP.
+        pod_cidr: the cluster's own pool of pod addresses.
+        service_cidr: the range of ClusterIPs.
+        dns_address: the ClusterIP of kube-dns.
+        node_count: how many nodes there must be.
+        block_size: prefix length of the block a node owns (26 for Calico, 24 for Cilium).
+        as_number: the cluster's AS (Calico), else None.
+        cluster_id: the Cilium cluster id, or the Calico route reflector cluster id as text.
+        route_reflector_selector: label selector ("key=value") of the nodes that reflect routes.
+        route_reflector_nodes: names of those nodes, when the file names them instead.
+    """
+
+    name: str
+    node_cidr: IPv4Network
+    pod_cidr: IPv4Network
+    service_cidr: IPv4Network
+    dns_address: IPv4Address
+    node_count: int
+    block_size: int
+    network: IPv4Network | None = None
+    as_number: int | None = None
+    cluster_id: str | None = None
+    route_reflector_selector: str | None = None
+    route_reflector_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EgressTarget:
+    """A host outside every region that answers TCP on `port` with the source address it saw, one line of text."""
+
+    address: IPv4Address
+    port: int
+
+
+@dataclass(frozen=True)
+class DatabasePlan:
+    """The database stretched over the regions. `ports` are the only ones that policy may let through."""
+
+    engine: str = "cockroachdb"
+    namespaces: tuple[tuple[str, str], ...] = ()
+    ports: tuple[int, ...] = (26257, 8080)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole environment as it was designed.
+
+    Attributes:
+        name: the environment's name; disruption must name it.
+        profile: "aws-calico", "azure-cilium" or the user's own word.
+        services_routed: True where service CIDRs are advertised between clusters (Calico), so that a remote
+            ClusterIP must answer; False where it must not be relied on.
+        egress: where to knock to prove that pods reach the internet; None makes that check not applicable.
+    """
+
+    name: str
+    profile: str
+    cni: Cni
+    encapsulation: Encapsulation
+    regions: tuple[RegionPlan, ...]
+    services_routed: bool
+    budgets: Budgets = Budgets()
+    database: DatabasePlan | None = None
+    egress: EgressTarget | None = None
+
+    def region(self, name: str) -> RegionPlan:
+        """The region of that name. Raises KeyError when the plan has none."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise KeyError(name)
+
+    def others(self, name: str) -> tuple[RegionPlan, ...]:
+        """Every region but the one named, in plan order."""
+        return tuple(region for region in self.regions if region.name != name)
+
+    def ordered_pairs(self) -> tuple[tuple[RegionPlan, RegionPlan], ...]:
+        """Every (from, to) pair of distinct regions: six for three regions."""
+        return tuple((a, b) for a in self.regions for b in self.regions if a is not b)

@@ -1,0 +1,1 @@
+"""One module per kind of environment. `provision.provider` finds them by name."""
