@@ -1,1 +1,1 @@
-"""The small Kubernetes of the lab: an API server, node agents and controllers that meet only in the API."""
+"""The lab's small Kubernetes: API server, kubelet and controllers, which know each other only through the API."""
