@@ -1,0 +1,124 @@
+"""What the agents process is told at its start: the lab's shape, and how to reach each cluster's API server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision.lab.paths import INSIDE
+from provision.lab.topology import LabTopology, Timers, aws_calico
+
+AGENTS_CONFIG = INSIDE / "agents.json"
+FABRIC_READY = INSIDE / "fabric.ready"
+FIRST_KUBELET_PORT = 10250
+
+
+@dataclass(frozen=True)
+class ClusterAccess:
+    """How the agents reach one cluster.
+
+    Attributes:
+        region: which one.
+        server: URL of the API server, "https://127.0.0.1:6443".
+        ca: PEM file with the authority of the server's certificate.
+        tokens: JSON file, a list of {"token", "user", "groups"}; each agent takes its own identity's.
+    """
+
+    region: str
+    server: str
+    ca: Path
+    tokens: Path
+
+    def token(self, user: str) -> str:
+        """The bearer token of that user. Raises KeyError when the file has none."""
+        for entry in json.loads(self.tokens.read_text()):
+            if entry["user"] == user:
+                return str(entry["token"])
+        raise KeyError(f"{self.tokens}: no token for {user}")
+
+
+@dataclass(frozen=True)
+class AgentsConfig:
+    """The agents' configuration, written by the container as JSON (mode 0600).
+
+    Attributes:
+        topology: the lab, by the numbers that it is computed from.
+        clusters: one for each region, in the topology's order.
+        kubelet_certificate: PEM file that the kubelets serve with.
+        kubelet_key: its key.
+        kubelet_client_ca: PEM file with the authority that API servers' client certificates must be signed by.
+        fabric_ready: the file whose appearance says that the nodes' namespaces and links are there.
+        first_kubelet_port: the k-th node of the lab serves on 127.0.0.1, this port plus k.
+    """
+
+    topology: LabTopology
+    clusters: tuple[ClusterAccess, ...]
+    kubelet_certificate: Path
+    kubelet_key: Path
+    kubelet_client_ca: Path
+    fabric_ready: Path = FABRIC_READY
+    first_kubelet_port: int = FIRST_KUBELET_PORT
+
+    def cluster(self, region: str) -> ClusterAccess:
+        """The access to that region's cluster. Raises KeyError when there is none."""
+        for cluster in self.clusters:
+            if cluster.region == region:
+                return cluster
+        raise KeyError(region)
+
+    def kubelet_port(self, node: str) -> int:
+        """The port of that node's kubelet."""
+        return self.first_kubelet_port + [known.name for known in self.topology.nodes].index(node)
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON data."""
+        topology = self.topology
+        return {
+            "topology": {
+                "profile": topology.profile,
+                "name": topology.name,
+                "regions": len(topology.regions),
+                "nodes": len(topology.regions[0].nodes),
+                "pods": topology.pods_per_node,
+                "timers": topology.timers.value,
+            },
+            "clusters": [
+                {"region": c.region, "server": c.server, "ca": str(c.ca), "tokens": str(c.tokens)}
+                for c in self.clusters
+            ],
+            "kubelet_certificate": str(self.kubelet_certificate),
+            "kubelet_key": str(self.kubelet_key),
+            "kubelet_client_ca": str(self.kubelet_client_ca),
+            "fabric_ready": str(self.fabric_ready),
+            "first_kubelet_port": self.first_kubelet_port,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AgentsConfig:
+        """Reads what `to_json` wrote."""
+        shape = data["topology"]
+        return cls(
+            topology=aws_calico(
+                shape["name"],
+                regions=shape["regions"],
+                nodes=shape["nodes"],
+                pods=shape["pods"],
+                timers=Timers(shape["timers"]),
+            ),
+            clusters=tuple(
+                ClusterAccess(c["region"], c["server"], Path(c["ca"]), Path(c["tokens"])) for c in data["clusters"]
+            ),
+            kubelet_certificate=Path(data["kubelet_certificate"]),
+            kubelet_key=Path(data["kubelet_key"]),
+            kubelet_client_ca=Path(data["kubelet_client_ca"]),
+            fabric_ready=Path(data["fabric_ready"]),
+            first_kubelet_port=data["first_kubelet_port"],
+        )
+
+
+def host_tree(node: str) -> Path:
+    """The folder that plays a node's file system for hostPath volumes: /var/run/calico of the node lies below it."""
+    return INSIDE / "nodes" / node
