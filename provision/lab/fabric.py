@@ -1,0 +1,240 @@
+"""The cloud under the clusters: VPC routers, peerings, node links, internet gateways, source/destination check.
+
+`batches` says what to build, in the language of `ip`; `build` does it. A VPC is one namespace: a bridge that the nodes
+are plugged into, and the router's own legs to the peered VPCs and to the internet. Like a cloud, it forwards by the
+instances' addresses only: a packet that enters or leaves a node's port under any other address is dropped.
+
+Devices are named after what is at their other end, so that a router's `ip link` reads as a map.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from provision.lab import netns
+from provision.lab.topology import EGRESS, INTERNET, UNDERLAY_MTU, LabNode, LabRegion, LabTopology
+
+SUBNET_BRIDGE = "subnet"
+"""The router's bridge that the nodes of the region are plugged into."""
+
+NODE_INTERFACE = "eth0"
+
+_SIDE_BY_SIDE = 4
+_GATEWAY_LINKS = int(IPv4Address("169.254.200.0"))
+
+_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    # The lab is judged by its routes; the strict reverse path filter would hide a wrong one behind a drop.
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+    # IPv4 only: no router solicitations and duplicate address detection on hundreds of links.
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
+    # Ping without privileges, as container runtimes allow it. Group 0 is the only one in the lab's user namespace.
+    "net/ipv4/ping_group_range": "0 0",
+}
+
+
+class FabricError(Exception):
+    """The kernel refused a part of the fabric; the text names the command and the kernel's answer."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Commands for `ip -batch` in one network namespace."""
+
+    netns: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GatewayLink:
+    """The link between a VPC router and the internet, a /30 of its own."""
+
+    region: str
+    router_address: IPv4Interface
+    internet_address: IPv4Interface
+
+
+def gateway_links(topology: LabTopology) -> tuple[GatewayLink, ...]:
+    """One internet gateway per region."""
+    return tuple(
+        GatewayLink(
+            region.name,
+            IPv4Interface((_GATEWAY_LINKS + 4 * region.index + 1, 30)),
+            IPv4Interface((_GATEWAY_LINKS + 4 * region.index + 2, 30)),
+        )
+        for region in topology.regions
+    )
+
+
+def namespaces(topology: LabTopology) -> tuple[str, ...]:
+    """Every namespace of the fabric: routers, nodes, the internet."""
+    return (
+        *(region.router for region in topology.regions),
+        *(node.netns for node in topology.nodes),
+        INTERNET,
+    )
+
+
+def batches(topology: LabTopology) -> tuple[tuple[Batch, ...], ...]:
+    """What to build, in stages: links first (a link appears in two namespaces), then addresses and routes.
+
+    The batches of one stage do not depend on each other.
+    """
+    links = tuple(_links(topology, region) for region in topology.regions)
+    configuration = (
+        *(_router(topology, region) for region in topology.regions),
+        *(_node(region, node) for region in topology.regions for node in region.nodes),
+        _internet(topology),
+    )
+    return links, configuration
+
+
+def address_check(region: LabRegion) -> str:
+    """The nftables rules of a VPC's source/destination check.
+
+    They sit in the bridge, on the ports of the nodes: what a node sends must bear its own address, and what it gets
+    must be meant for it.
+    """
+    instances = ", ".join(f'"{node.alias}" . {node.address}' for node in region.nodes)
+    return f"""\
+table bridge vpc {{
+    set instances {{
+        type ifname . ipv4_addr
+        elements = {{ {instances} }}
+    }}
+    chain source {{
+        type filter hook prerouting priority -300
+        ether type ip iifname . ip saddr != @instances counter drop
+    }}
+    chain destination {{
+        type filter hook postrouting priority 300
+        ether type ip oifname . ip daddr != @instances counter drop
+    }}
+}}
+"""
+
+
+def build(topology: LabTopology) -> None:
+    """Make the whole fabric in the calling process's `/run/netns`.
+
+    Raises:
+        FabricError: a command failed.
+        OSError: a namespace could not be made.
+    """
+    for name in namespaces(topology):
+        netns.create(name)
+        with netns.inside(name):
+            for key, value in _SYSCTLS.items():
+                _write_sysctl(key, value)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        for stage in batches(topology):
+            list(pool.map(_run_batch, stage))
+        list(pool.map(_load_address_check, topology.regions))
+
+
+def _links(topology: LabTopology, region: LabRegion) -> Batch:
+    """The router's bridge, and every link that the router is the first end of."""
+    return Batch(
+        region.router,
+        (
+            f"link add {SUBNET_BRIDGE} type bridge mcast_snooping 0",
+            *(
+                f"link add {node.alias} mtu {UNDERLAY_MTU} type veth "
+                f"peer name {NODE_INTERFACE} mtu {UNDERLAY_MTU} netns {node.netns}"
+                for node in region.nodes
+            ),
+            *(
+                f"link add {peering.b} mtu {UNDERLAY_MTU} type veth "
+                f"peer name {peering.a} mtu {UNDERLAY_MTU} netns {topology.region(peering.b).router}"
+                for peering in topology.peerings
+                if peering.a == region.name
+            ),
+            f"link add {INTERNET} type veth peer name {region.name} netns {INTERNET}",
+        ),
+    )
+
+
+def _router(topology: LabTopology, region: LabRegion) -> Batch:
+    """Bridge and legs up; routes to the peered networks and to the internet; the rest of the VPC leads nowhere."""
+    gateway = gateway_links(topology)[region.index]
+    commands = [
+        f"link set {SUBNET_BRIDGE} up",
+        f"address add {region.gateway}/{region.plan.node_cidr.prefixlen} dev {SUBNET_BRIDGE}",
+        *(f"link set {node.alias} master {SUBNET_BRIDGE} up" for node in region.nodes),
+        f"address add {gateway.router_address} dev {INTERNET}",
+        f"link set {INTERNET} up",
+        f"route add default via {gateway.internet_address.ip}",
+        f"route add blackhole {region.plan.network}",
+    ]
+    for peering in topology.peerings:
+        if region.name not in (peering.a, peering.b):
+            continue
+        other = topology.region(peering.b if region.name == peering.a else peering.a)
+        ends = (peering.a_address, peering.b_address)
+        mine, theirs = ends if region.name == peering.a else reversed(ends)
+        commands += [
+            f"address add {mine} dev {other.name}",
+            f"link set {other.name} up",
+            f"route add {other.plan.network} via {theirs.ip}",
+        ]
+    return Batch(region.router, tuple(commands))
+
+
+def _node(region: LabRegion, node: LabNode) -> Batch:
+    return Batch(
+        node.netns,
+        (
+            f"address add {node.address}/{region.plan.node_cidr.prefixlen} dev {NODE_INTERFACE}",
+            f"link set {NODE_INTERFACE} up",
+            f"route add default via {region.gateway}",
+        ),
+    )
+
+
+def _internet(topology: LabTopology) -> Batch:
+    """The host that pods knock at, and routes back to the instances; nobody out there knows a pod range."""
+    commands = [f"address add {EGRESS.address}/32 dev lo"]
+    for link in gateway_links(topology):
+        commands += [
+            f"address add {link.internet_address} dev {link.region}",
+            f"link set {link.region} up",
+            f"route add {topology.region(link.region).plan.node_cidr} via {link.router_address.ip}",
+        ]
+    return Batch(INTERNET, tuple(commands))
+
+
+def _write_sysctl(key: str, value: str) -> None:
+    file = Path("/proc/sys", key)
+    try:
+        file.write_text(value)
+    except FileNotFoundError:
+        if not key.startswith("net/ipv6/"):  # a kernel without IPv6 has nothing to switch off
+            raise
+
+
+def _run_batch(batch: Batch) -> None:
+    """Give the batch to `ip`; it stops at the first command that the kernel refuses."""
+    script = "".join(f"{command}\n" for command in batch.commands)
+    done = subprocess.run(["ip", "-n", batch.netns, "-batch", "-"], input=script, capture_output=True, text=True)
+    if done.returncode:
+        # `ip` says "Command failed -:7" after the kernel's answer: line 7 of its standard input.
+        failed = re.search(r"^Command failed -:(\d+)", done.stderr, re.MULTILINE)
+        command = f"ip {batch.commands[int(failed[1]) - 1]}" if failed else "ip -batch"
+        answer = " ".join(line for line in done.stderr.splitlines() if not line.startswith("Command failed"))
+        raise FabricError(f"in {batch.netns}: `{command}` failed: {answer or 'no reason given'}")
+
+
+def _load_address_check(region: LabRegion) -> None:
+    argv = netns.command(region.router, ["nft", "-f", "-"])
+    done = subprocess.run(argv, input=address_check(region), capture_output=True, text=True)
+    if done.returncode:
+        raise FabricError(f"in {region.router}: `nft -f -` failed: {' '.join(done.stderr.split())}")
