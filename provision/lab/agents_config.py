@@ -23,14 +23,19 @@ class ClusterAccess:
     Attributes:
         region: which one.
         server: URL of the API server, "https://127.0.0.1:6443".
-        ca: PEM file with the authority of the server's certificate.
+        ca: PEM file with the cluster's authority, for the server's certificate and for the server's own when it calls
+            a kubelet.
         tokens: JSON file, a list of {"token", "user", "groups"}; each agent takes its own identity's.
+        kubelet_certificate: PEM file that the cluster's kubelets serve with.
+        kubelet_key: its key.
     """
 
     region: str
     server: str
     ca: Path
     tokens: Path
+    kubelet_certificate: Path
+    kubelet_key: Path
 
     def token(self, user: str) -> str:
         """The bearer token of that user. Raises KeyError when the file has none."""
@@ -47,18 +52,12 @@ class AgentsConfig:
     Attributes:
         topology: the lab, by the numbers that it is computed from.
         clusters: one for each region, in the topology's order.
-        kubelet_certificate: PEM file that the kubelets serve with.
-        kubelet_key: its key.
-        kubelet_client_ca: PEM file with the authority that API servers' client certificates must be signed by.
         fabric_ready: the file whose appearance says that the nodes' namespaces and links are there.
         first_kubelet_port: the k-th node of the lab serves on 127.0.0.1, this port plus k.
     """
 
     topology: LabTopology
     clusters: tuple[ClusterAccess, ...]
-    kubelet_certificate: Path
-    kubelet_key: Path
-    kubelet_client_ca: Path
     fabric_ready: Path = FABRIC_READY
     first_kubelet_port: int = FIRST_KUBELET_PORT
 
@@ -86,12 +85,16 @@ class AgentsConfig:
                 "timers": topology.timers.value,
             },
             "clusters": [
-                {"region": c.region, "server": c.server, "ca": str(c.ca), "tokens": str(c.tokens)}
-                for c in self.clusters
+                {
+                    "region": cluster.region,
+                    "server": cluster.server,
+                    "ca": str(cluster.ca),
+                    "tokens": str(cluster.tokens),
+                    "kubelet_certificate": str(cluster.kubelet_certificate),
+                    "kubelet_key": str(cluster.kubelet_key),
+                }
+                for cluster in self.clusters
             ],
-            "kubelet_certificate": str(self.kubelet_certificate),
-            "kubelet_key": str(self.kubelet_key),
-            "kubelet_client_ca": str(self.kubelet_client_ca),
             "fabric_ready": str(self.fabric_ready),
             "first_kubelet_port": self.first_kubelet_port,
         }
@@ -109,11 +112,16 @@ class AgentsConfig:
                 timers=Timers(shape["timers"]),
             ),
             clusters=tuple(
-                ClusterAccess(c["region"], c["server"], Path(c["ca"]), Path(c["tokens"])) for c in data["clusters"]
+                ClusterAccess(
+                    region=cluster["region"],
+                    server=cluster["server"],
+                    ca=Path(cluster["ca"]),
+                    tokens=Path(cluster["tokens"]),
+                    kubelet_certificate=Path(cluster["kubelet_certificate"]),
+                    kubelet_key=Path(cluster["kubelet_key"]),
+                )
+                for cluster in data["clusters"]
             ),
-            kubelet_certificate=Path(data["kubelet_certificate"]),
-            kubelet_key=Path(data["kubelet_key"]),
-            kubelet_client_ca=Path(data["kubelet_client_ca"]),
             fabric_ready=Path(data["fabric_ready"]),
             first_kubelet_port=data["first_kubelet_port"],
         )

@@ -1,1 +1,1 @@
-"""Stand-ins for calico-node's parts: confd (BIRD's configuration), Felix (the data plane), the CNI plugin with its IPAM."""
+"""Stand-ins for the parts of calico-node: confd (BIRD configuration), Felix (data plane), the CNI plugin and IPAM."""
