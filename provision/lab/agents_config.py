@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.lab.paths import INSIDE
-from provision.lab.topology import LabTopology, Timers, aws_calico
+from provision.lab.topology import LabTopology, topology_from_spec
 
 AGENTS_CONFIG = INSIDE / "agents.json"
 FABRIC_READY = INSIDE / "fabric.ready"
@@ -74,16 +74,8 @@ class AgentsConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON data."""
-        topology = self.topology
         return {
-            "topology": {
-                "profile": topology.profile,
-                "name": topology.name,
-                "regions": len(topology.regions),
-                "nodes": len(topology.regions[0].nodes),
-                "pods": topology.pods_per_node,
-                "timers": topology.timers.value,
-            },
+            "topology": self.topology.to_spec(),
             "clusters": [
                 {
                     "region": cluster.region,
@@ -102,15 +94,8 @@ class AgentsConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AgentsConfig:
         """Reads what `to_json` wrote."""
-        shape = data["topology"]
         return cls(
-            topology=aws_calico(
-                shape["name"],
-                regions=shape["regions"],
-                nodes=shape["nodes"],
-                pods=shape["pods"],
-                timers=Timers(shape["timers"]),
-            ),
+            topology=topology_from_spec(data["topology"]),
             clusters=tuple(
                 ClusterAccess(
                     region=cluster["region"],

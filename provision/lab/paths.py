@@ -18,8 +18,13 @@ class LabFolder:
 
     @property
     def state(self) -> Path:
-        """state.json: pid of the container, stage reached, addresses of the API servers."""
+        """state.json: pid of the container, addresses of the API servers."""
         return self.path / "state.json"
+
+    @property
+    def stages(self) -> Path:
+        """stages.jsonl: what the container has reached, a line for each stage, or why it gave up."""
+        return self.path / "stages.jsonl"
 
     @property
     def spec(self) -> Path:
@@ -45,6 +50,11 @@ class LabFolder:
     def logs(self) -> Path:
         """One file per component."""
         return self.path / "logs"
+
+    @property
+    def ssh(self) -> Path:
+        """Host key, an authorised client key and known_hosts of the nodes' SSH servers."""
+        return self.path / "ssh"
 
     @property
     def pki(self) -> Path:

@@ -6,10 +6,12 @@ are those of the published environment (environment.md 1.1 and 1.2); further reg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
+from typing import Any
 
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
 
@@ -149,6 +151,17 @@ class LabTopology:
                 return region
         raise KeyError(name)
 
+    def to_spec(self) -> dict[str, str | int]:
+        """What was asked for, as JSON data: everything else follows from it. `topology_from_spec` reads it."""
+        return {
+            "profile": self.profile,
+            "name": self.name,
+            "regions": len(self.regions),
+            "nodes": len(self.regions[0].nodes),
+            "pods": self.pods_per_node,
+            "timers": self.timers.value,
+        }
+
     @property
     def plan(self) -> Plan:
         """What the lab promises to be: the plan that its facts are judged against."""
@@ -192,6 +205,24 @@ def aws_calico(
         regions=tuple(_region(index, nodes) for index in range(regions)),
         pods_per_node=pods,
         timers=timers,
+    )
+
+
+def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
+    """The topology that `LabTopology.to_spec` described.
+
+    Raises:
+        ValueError: the profile is not known, or a number is out of range.
+        KeyError: a field is missing.
+    """
+    if spec["profile"] != "aws-calico":
+        raise ValueError(f"no lab profile {spec['profile']!r}")
+    return aws_calico(
+        spec["name"],
+        regions=spec["regions"],
+        nodes=spec["nodes"],
+        pods=spec["pods"],
+        timers=Timers(spec["timers"]),
     )
 
 
