@@ -105,7 +105,8 @@ def resolve_environment(spec: str) -> Environment:
         EnvironmentSpecError: it names neither a file nor a lab profile.
         EnvironmentFileError: the file is there and its content is wrong.
     """
-    from provision.environment import lab_environment, load_environment  # pydantic takes 0.1 s to import
+    from provision.environment import lab_environment  # here, because pydantic takes 0.1 s to import
+    from provision.environment_file import load_environment
 
     kind, colon, profile = spec.partition(":")
     if kind == LAB:
