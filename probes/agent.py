@@ -1,0 +1,1226 @@
+r"""The agent: the one program that runs inside probe pods, sent over exec, gone when it has answered.
+
+It reads a plan and writes one result. Standard library only, Python 3.8 or later, no file is written, no privilege
+is needed but for ICMP where the pod's `ping_group_range` does not allow it. What it measures it never judges.
+
+How it is started: `python3 -I -S -c BOOT`, with this source on standard input behind its length and a newline; then
+the plan, JSON, framed alike (lengths rather than end of file, because exec before v5 cannot close standard input).
+The result is the last `\x1eRESULT <length> <ASCII JSON>` on standard output. Exit status 0 says that there is one.
+
+A plan: {"deadline": seconds, "control": [address, port, identity] or null, "operations": [...]}. Operations are done
+in order, each answers in its place, and one that fails answers {"error": text} without stopping the others:
+
+- {"op": "listen", "name", "identity", "address", "tcp", "udp", "sink", "life"}: start listeners in a process of their
+  own that ends after `life` seconds. TCP and UDP ones answer "<identity> <peer address> <peer port>", a sink
+  swallows bytes and then says how many they were. A port that is taken is replaced by a free one.
+- {"op": "counters", "name"} and {"op": "stop", "name"}: what the listeners saw; stop also ends them.
+- {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
+  {"kind": "icmp|tcp|udp|line|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
+  "window", "timeout", "tries"}.
+  `expected` is the identity that must answer, for DNS the name to ask for. TCP is tried again by the kernel only
+  (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of the instrument.
+- {"op": "transfer", "target": [address, port, identity], "bytes", "seconds"}: one bulk TCP transfer to a sink.
+- {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+
+TYPE_CHECKING = False  # importing typing costs more than most plans take
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+OPEN, REFUSED, DROPPED, PROHIBITED, INCONCLUSIVE = "open", "refused", "dropped", "prohibited", "inconclusive"
+
+MARK = b"\x1eRESULT "
+HARD_STOP = 2.0  # seconds after the plan's deadline at which the kernel ends the agent
+CONTROL_TIMEOUT = 2.0
+BACKLOG = 4096
+BUFFER = 1 << 16
+
+# Linux constants that the socket module of 3.8 does not name.
+IP_TTL, IP_RECVERR, IP_RECVTTL = 2, 11, 12
+MSG_ERRQUEUE = 0x2000
+ORIGIN_ICMP = 2
+TCP_INFO_RTT, TCP_INFO_RETRANSMITS = 68, 100  # byte offsets in struct tcp_info
+
+ICMP_ECHO_REPLY, ICMP_UNREACHABLE, ICMP_ECHO, ICMP_TIME_EXCEEDED = 0, 3, 8, 11
+UNREACHABLE = {
+    0: "network unreachable",
+    1: "host unreachable",
+    2: "protocol unreachable",
+    3: "port unreachable",
+    9: "network administratively prohibited",
+    10: "host administratively prohibited",
+    13: "communication administratively prohibited",
+}
+PORT_UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
+
+
+# --- what an error means --------------------------------------------------------------------------------------------
+
+
+class Notice:
+    """An ICMP error that came back for a probe, from the socket's error queue."""
+
+    def __init__(self, kind: int, code: int, offender: str) -> None:
+        self.kind, self.code, self.offender = kind, code, offender
+
+    def __str__(self) -> str:
+        """The error in words, with who sent it."""
+        if self.kind == ICMP_TIME_EXCEEDED:
+            what = "time to live exceeded in transit"
+        else:
+            what = UNREACHABLE.get(self.code, "destination unreachable, code %d" % self.code)
+        return "ICMP %s, says %s" % (what, self.offender)
+
+
+def read_notice(sock: socket.socket) -> tuple[bytes, Any, Notice | None] | None:
+    """Take one entry from the error queue: (quoted bytes, original destination, notice); None when it is empty."""
+    try:
+        data, ancillary, _flags, address = sock.recvmsg(2048, 512, MSG_ERRQUEUE)
+    except OSError:
+        return None
+    for level, kind, value in ancillary:
+        if level == socket.IPPROTO_IP and kind == IP_RECVERR and len(value) >= 24:
+            _number, origin, icmp, code = struct.unpack_from("=IBBB", value)
+            if origin == ORIGIN_ICMP:
+                return data, address, Notice(icmp, code, socket.inet_ntoa(value[20:24]))
+    return data, address, None
+
+
+def outcome_of_notice(notice: Notice, target: str) -> tuple[str, str]:
+    """Port unreachable from the target itself is a refusal; from anybody else, and any other code, a prohibition."""
+    refused = (notice.kind, notice.code) == (ICMP_UNREACHABLE, PORT_UNREACHABLE) and notice.offender == target
+    return (REFUSED if refused else PROHIBITED), str(notice)
+
+
+def outcome_of_errno(number: int) -> tuple[str, str]:
+    """What an error number without an ICMP message says."""
+    text = os.strerror(number)
+    if number in (errno.ECONNREFUSED, errno.ECONNRESET):
+        return REFUSED, text
+    if number == errno.ETIMEDOUT:
+        return DROPPED, text
+    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM):
+        return PROHIBITED, "%s, says the own kernel" % text
+    return INCONCLUSIVE, text
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+class Batch:
+    """Probes of one kind. Subclasses launch them, take events, and call `finish` once for each."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.kind: str = spec["kind"]
+        self.targets: list[Any] = spec["targets"]
+        self.window: int = spec.get("window", 256)
+        self.timeout: float = spec.get("timeout", 3.0)
+        self.tries: int = spec.get("tries", 1)
+        size = len(self.targets)
+        self.outcome: list[str | None] = [None] * size
+        self.rtt: list[int | None] = [None] * size
+        self.columns: dict[str, list[Any]] = {
+            name: [None] * size for name in ("seen", "ttl", "sends", "answer", "detail")
+        }
+        self.launched = 0
+        self.left = size
+
+    def finish(self, index: int, outcome: str, rtt: float | None = None, **columns: Any) -> None:
+        """Note what came of a probe; only the first word counts."""
+        if self.outcome[index] is not None:
+            return
+        self.outcome[index] = outcome
+        self.rtt[index] = None if rtt is None else int(rtt * 1e6)
+        for name, value in columns.items():
+            self.columns[name][index] = value
+        self.left -= 1
+
+    def give_up(self, reason: str) -> None:
+        """Say inconclusive for every probe that has no outcome yet."""
+        for index, outcome in enumerate(self.outcome):
+            if outcome is None:
+                self.finish(index, INCONCLUSIVE, detail=reason)
+
+    def open(self, loop: Loop) -> None:
+        """Get ready."""
+        raise NotImplementedError
+
+    def pump(self, now: float) -> float:
+        """Launch, repeat and expire what is due; the time of the next thing to do."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of every socket."""
+        raise NotImplementedError
+
+    def result(self) -> dict[str, Any]:
+        """The columns, each as its distinct values and, where there is more than one, an index per probe."""
+        columns = dict(self.columns, outcome=self.outcome)
+        return {
+            "kind": self.kind,
+            "count": len(self.targets),
+            "policy": {"window": self.window, "timeout": self.timeout, "tries": self.tries},
+            "rtt_us": self.rtt,
+            "columns": {name: encode_column(values) for name, values in columns.items()},
+        }
+
+
+def encode_column(values: list[Any]) -> dict[str, Any]:
+    """Most columns hold one value or few: write each once and point at it."""
+    places: dict[Any, int] = {}
+    index = [places.setdefault(value, len(places)) for value in values]
+    return {"values": list(places), "index": index if len(places) > 1 else None}
+
+
+class Loop:
+    """One epoll for all batches of an operation."""
+
+    def __init__(self) -> None:
+        self.poll = select.epoll()
+        self.handlers: dict[int, Any] = {}
+
+    def watch(self, sock: socket.socket, mask: int, handler: Any) -> None:
+        """Call `handler(fd, mask)` when something happens to the socket. Closing the socket ends it."""
+        self.handlers[sock.fileno()] = handler
+        self.poll.register(sock.fileno(), mask)
+
+    def run(self, batches: list[Batch], end: float) -> None:
+        """Drive the batches until all probes have an outcome or the time is up."""
+        try:
+            for batch in batches:
+                try:
+                    batch.open(self)
+                except OSError as error:
+                    batch.give_up("%s socket: %s" % (batch.kind, error.strerror))
+            active = [batch for batch in batches if batch.left]
+            while active:
+                now = time.monotonic()
+                if now >= end:
+                    break
+                wake = min(batch.pump(now) for batch in active)
+                active = [batch for batch in active if batch.left]
+                if active:
+                    for fd, mask in self.poll.poll(max(0.0, min(wake, end) - time.monotonic()), 256):
+                        self.handlers[fd](fd, mask)
+        finally:
+            for batch in batches:
+                batch.give_up("the plan's deadline came first")
+                batch.close()
+            self.poll.close()
+
+
+class TcpBatch(Batch):
+    """Connections, one socket each. What is said over them is the dialogue's business."""
+
+    def __init__(self, spec: dict[str, Any], dialogue: Dialogue) -> None:
+        super().__init__(spec)
+        self.dialogue = dialogue
+        self.loop: Loop
+        # By file descriptor, oldest first: all have the same timeout, so the first is the first to expire.
+        self.live: dict[int, tuple[int, socket.socket, float, bytearray]] = {}
+
+    def open(self, loop: Loop) -> None:
+        """Sockets are made one by one, when there is room for them."""
+        self.loop = loop
+
+    def pump(self, now: float) -> float:
+        """Expire the oldest, then fill the window."""
+        while self.live:
+            fd, (index, _sock, started, heard) = next(iter(self.live.items()))
+            if started + self.timeout > now:
+                break
+            self.expire(fd, index, bool(heard))
+        while self.launched < len(self.targets) and len(self.live) < self.window:
+            if not self.launch(self.launched):
+                break
+            self.launched += 1
+        if not self.live:
+            return now
+        return next(iter(self.live.values()))[2] + self.timeout
+
+    def launch(self, index: int) -> bool:
+        """Start one connection; False when there are no file descriptors left and waiting will free some."""
+        address, port = self.targets[index][:2]
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            if self.live:
+                return False
+            self.finish(index, INCONCLUSIVE, detail="socket: %s" % error.strerror)
+            return True
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        number = sock.connect_ex((address, port))
+        if number not in (0, errno.EINPROGRESS):
+            outcome, detail = outcome_of_errno(number)
+            self.finish(index, outcome, detail="connect: %s" % detail)
+            sock.close()
+            return True
+        mask = select.EPOLLIN | select.EPOLLOUT if self.dialogue.speaks_first else select.EPOLLIN
+        self.live[sock.fileno()] = (index, sock, time.monotonic(), bytearray())
+        self.loop.watch(sock, mask, self.on_event)
+        return True
+
+    def on_event(self, fd: int, mask: int) -> None:
+        """The connection failed, opened, or said something."""
+        index, sock, started, heard = self.live[fd]
+        if mask & select.EPOLLERR:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            entry = read_notice(sock)
+            notice = entry[2] if entry else None
+            if number or notice:
+                outcome, detail = (
+                    outcome_of_notice(notice, self.targets[index][0]) if notice else outcome_of_errno(number)
+                )
+                self.end(fd, outcome, detail=detail)
+            return
+        if mask & select.EPOLLOUT:
+            sock.send(self.dialogue.request(index, self.targets[index]))
+            self.loop.poll.modify(fd, select.EPOLLIN)
+        if not mask & (select.EPOLLIN | select.EPOLLHUP):
+            return
+        try:
+            data = sock.recv(BUFFER)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            outcome, detail = outcome_of_errno(error.errno or 0)
+            self.end(fd, outcome, detail="after the connection was open: %s" % detail)
+            return
+        heard += data
+        answer = self.dialogue.understand(index, self.targets[index], bytes(heard))
+        if answer is not None:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            rtt, again = (struct.unpack_from("I", info, place)[0] for place in (TCP_INFO_RTT, TCP_INFO_RETRANSMITS))
+            outcome, columns = answer
+            waited = time.monotonic() - started
+            # The kernel timed the handshake itself: free of what scheduling adds to our own clock.
+            self.end(fd, outcome, rtt=rtt / 1e6 if rtt and not again else waited, sends=1 + again, **columns)
+        elif not data:
+            self.end(fd, INCONCLUSIVE, detail="connected, but closed after %d bytes" % len(heard))
+
+    def end(self, fd: int, outcome: str, rtt: float | None = None, **columns: Any) -> None:
+        """Close the connection and note what came of it."""
+        index, sock, _started, _heard = self.live.pop(fd)
+        del self.loop.handlers[fd]
+        sock.close()
+        self.finish(index, outcome, rtt=rtt if outcome == OPEN else None, **columns)
+
+    def expire(self, fd: int, index: int, spoke: bool) -> None:
+        """Nothing more came: no connection is a drop, an open one that stays silent says nothing about the path."""
+        sock = self.live[fd][1]
+        try:
+            sock.getpeername()
+        except OSError:
+            self.end(fd, DROPPED, detail="no answer within %g s" % self.timeout)
+        else:
+            said = "broke off" if spoke else "said nothing"
+            self.end(fd, INCONCLUSIVE, detail="connected, but the other side %s for %g s" % (said, self.timeout))
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for _index, sock, _started, _heard in self.live.values():
+            sock.close()
+        self.live.clear()
+
+
+class Dialogue:
+    """What is said over a connection."""
+
+    speaks_first = False
+
+    def request(self, index: int, target: Any) -> bytes:
+        """What to say first, for those that speak first."""
+        raise NotImplementedError
+
+    def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
+        """The outcome and its columns, or None as long as more must be heard."""
+        raise NotImplementedError
+
+
+class Greeting(Dialogue):
+    """Our own listener says who it is and whom it sees."""
+
+    def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
+        """One line, from the right one."""
+        return check_greeting(heard, target[2]) if heard.endswith(b"\n") else None
+
+
+class Line(Dialogue):
+    """A host outside says one line: the address it sees."""
+
+    def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
+        """Any line will do."""
+        if b"\n" not in heard:
+            return None
+        return OPEN, {"answer": heard.split(b"\n")[0].decode("ascii", "replace").strip()}
+
+
+class DnsOverTcp(Dialogue):
+    """A query and an answer, each behind its length."""
+
+    speaks_first = True
+
+    def request(self, index: int, target: Any) -> bytes:
+        """The query."""
+        query = dns_query(index & 0xFFFF, target[2])
+        return struct.pack("!H", len(query)) + query
+
+    def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
+        """The whole answer."""
+        if len(heard) < 2 or len(heard) < 2 + struct.unpack_from("!H", heard)[0]:
+            return None
+        answer = dns_answer(heard[2:], index & 0xFFFF)
+        return (INCONCLUSIVE, {"detail": "not a DNS answer"}) if answer is None else (OPEN, {"answer": answer})
+
+
+def check_greeting(line: bytes, expected: str) -> tuple[str, dict[str, Any]]:
+    """Open when the right listener answered. Another one's answer means that ours never got the probe."""
+    words = line.decode("ascii", "replace").split()
+    if len(words) != 3:
+        return INCONCLUSIVE, {"detail": "connected to something that is no listener of ours"}
+    if words[0] != expected:
+        return DROPPED, {"answer": words[0], "detail": "%s answered instead" % words[0]}
+    return OPEN, {"seen": words[1]}
+
+
+class DatagramBatch(Batch):
+    """Datagrams, all through one socket, told apart by what they carry. Subclasses say what that is."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec)
+        self.nonce = os.urandom(8)
+        self.interval = self.timeout / self.tries
+        self.sent: dict[int, list[float]] = {}
+        # When to repeat or to give up, in the order of time because the interval is always the same.
+        self.due: deque[tuple[float, int]] = deque()
+        self.remarks: dict[int, str] = {}
+        self.sock: socket.socket
+
+    def open(self, loop: Loop) -> None:
+        """Open the socket, with its error queue."""
+        self.sock = self.make_socket()
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        loop.watch(self.sock, select.EPOLLIN, self.on_event)
+
+    def close(self) -> None:
+        """Close the socket if there is one."""
+        if hasattr(self, "sock"):
+            self.sock.close()
+
+    def pump(self, now: float) -> float:
+        """Repeat or expire what is due, then fill the window."""
+        while self.due and self.due[0][0] <= now:
+            index = self.due.popleft()[1]
+            if self.outcome[index] is not None:
+                continue
+            if len(self.sent[index]) < self.tries:
+                self.send(index)
+            else:
+                remark = self.remarks.get(index, "no answer")
+                detail = "%s to %d tries within %g s" % (remark, self.tries, self.timeout)
+                self.finish(index, DROPPED, sends=self.tries, detail=detail)
+        in_flight = self.launched - (len(self.targets) - self.left)
+        while self.launched < len(self.targets) and in_flight < self.window:
+            self.sent[self.launched] = []
+            self.send(self.launched)
+            self.launched += 1
+            in_flight += 1
+        return self.due[0][0] if self.due else now
+
+    def send(self, index: int) -> None:
+        """Send one datagram. An error that the kernel reports now may belong to an earlier one: read those first."""
+        attempt = len(self.sent[index])
+        datagram = self.build(index, attempt)
+        for first in (True, False):
+            try:
+                self.sock.sendto(datagram, tuple(self.targets[index][:2]))
+            except BlockingIOError:
+                pass  # the queue is full: as if lost, the next try follows
+            except OSError as error:
+                if first:
+                    self.read_errors()
+                    continue
+                outcome, detail = outcome_of_errno(error.errno or 0)
+                self.finish(index, outcome, sends=attempt + 1, detail="send: %s" % detail)
+                return
+            break
+        now = time.monotonic()
+        self.sent[index].append(now)
+        self.due.append((now + self.interval, index))
+
+    def on_event(self, _fd: int, mask: int) -> None:
+        """Answers, or errors."""
+        if mask & select.EPOLLERR:
+            self.read_errors()
+        if not mask & select.EPOLLIN:
+            return
+        while True:
+            try:
+                data, ancillary, _flags, address = self.sock.recvmsg(BUFFER, 128)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.read_errors()
+                continue
+            now = time.monotonic()
+            answer = self.understand(data, ancillary)
+            if answer is None:
+                continue
+            index, attempt, outcome, columns = answer
+            if not 0 <= index < len(self.targets) or attempt >= len(self.sent.get(index, ())):
+                continue
+            if address[0] != self.targets[index][0]:
+                self.remarks[index] = "the answer came from %s; none from the target" % address[0]
+                continue
+            if outcome != OPEN:
+                self.remarks[index] = columns["detail"]
+                continue
+            self.finish(index, OPEN, rtt=now - self.sent[index][attempt], sends=attempt + 1, **columns)
+
+    def read_errors(self) -> None:
+        """Empty the error queue."""
+        self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        while True:
+            entry = read_notice(self.sock)
+            if entry is None:
+                return
+            quoted, address, notice = entry
+            if notice is None or (notice.kind == ICMP_UNREACHABLE and notice.code == FRAGMENTATION_NEEDED):
+                continue
+            index = self.whose(quoted, address)
+            if index is not None:
+                outcome, detail = outcome_of_notice(notice, self.targets[index][0])
+                self.finish(index, outcome, sends=len(self.sent.get(index, ())), detail=detail)
+
+    def waiting_for(self, address: Any) -> int | None:
+        """The probe in flight to that address and port, when the quoted bytes do not tell."""
+        for index in self.sent:
+            if self.outcome[index] is None and tuple(self.targets[index][:2]) == tuple(address[:2]):
+                return index
+        return None
+
+    def make_socket(self) -> socket.socket:
+        """A UDP socket."""
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """The datagram."""
+        raise NotImplementedError
+
+    def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
+        """(probe, try, outcome, columns) of an answer, None for anybody else's."""
+        raise NotImplementedError
+
+    def whose(self, quoted: bytes, address: Any) -> int | None:
+        """The probe that an ICMP error quotes."""
+        raise NotImplementedError
+
+
+TOKEN = struct.Struct("!8sIB")  # nonce of the batch, probe, try
+
+
+class UdpBatch(DatagramBatch):
+    """UDP echo: the listener's greeting, then our own bytes."""
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """A token that nobody can guess."""
+        return TOKEN.pack(self.nonce, index, attempt)
+
+    def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
+        """Greeting, newline, token."""
+        greeting, newline, token = data.partition(b"\n")
+        if not newline or len(token) != TOKEN.size:
+            return None
+        nonce, index, attempt = TOKEN.unpack(token)
+        if nonce != self.nonce or index >= len(self.targets):
+            return None
+        outcome, columns = check_greeting(greeting, self.targets[index][2])
+        return index, attempt, outcome, columns
+
+    def whose(self, quoted: bytes, address: Any) -> int | None:
+        """By the token; a router may quote too little for that."""
+        if len(quoted) >= TOKEN.size:
+            nonce, index, _attempt = TOKEN.unpack_from(quoted)
+            if nonce == self.nonce and index < len(self.targets):
+                return int(index)
+        return self.waiting_for(address)
+
+
+class IcmpBatch(DatagramBatch):
+    """ICMP echo, by the kernel's ping socket or, where that is not allowed, by a raw one."""
+
+    raw = False
+    identifier = 0
+
+    def make_socket(self) -> socket.socket:
+        """A ping socket, else a raw one. Both need leave: ping_group_range, or CAP_NET_RAW."""
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        except PermissionError:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+            self.raw = True
+            self.identifier = struct.unpack("!H", self.nonce[:2])[0]
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        return sock
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """An echo request; the sequence number is the probe."""
+        body = TOKEN.pack(self.nonce, index, attempt)
+        header = struct.pack("!BBHHH", ICMP_ECHO, 0, 0, self.identifier, index & 0xFFFF)
+        return header[:2] + struct.pack("!H", checksum(header + body)) + header[4:] + body
+
+    def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
+        """An echo reply with our token."""
+        if self.raw:
+            data = data[(data[0] & 15) * 4 :]
+        if len(data) < 8 + TOKEN.size or data[0] != ICMP_ECHO_REPLY:
+            return None
+        nonce, index, attempt = TOKEN.unpack_from(data, 8)
+        if nonce != self.nonce:
+            return None
+        ttl = None
+        for level, kind, value in ancillary:
+            if level == socket.IPPROTO_IP and kind == IP_TTL:
+                ttl = struct.unpack("=i", value)[0]
+        return index, attempt, OPEN, {"ttl": ttl}
+
+    def whose(self, quoted: bytes, address: Any) -> int | None:
+        """By the sequence number, which even the shortest quote holds."""
+        if len(quoted) < 8:
+            return None
+        identifier, index = struct.unpack_from("!HH", quoted, 4)
+        mine = (not self.raw or identifier == self.identifier) and index < len(self.targets)
+        return index if mine and self.targets[index][0] == address[0] else None
+
+
+class DnsBatch(DatagramBatch):
+    """A DNS query over UDP. The query's id is the probe."""
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """The query."""
+        return dns_query(index & 0xFFFF, self.targets[index][2])
+
+    def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
+        """The answer; a repeated query has the same id, so the last one sent is taken for it."""
+        if len(data) < 12:
+            return None
+        index = struct.unpack_from("!H", data)[0]
+        answer = dns_answer(data, index)
+        if answer is None or index not in self.sent:
+            return None
+        return index, len(self.sent[index]) - 1, OPEN, {"answer": answer}
+
+    def whose(self, quoted: bytes, address: Any) -> int | None:
+        """By the id."""
+        if len(quoted) >= 2:
+            index = struct.unpack_from("!H", quoted)[0]
+            if index < len(self.targets):
+                return int(index)
+        return self.waiting_for(address)
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+DNS_A, DNS_IN = 1, 1
+RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+
+
+def dns_query(number: int, name: str) -> bytes:
+    """A query for the A records of a name (RFC 1035), recursion desired."""
+    labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.rstrip(".").split("."))
+    return struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", DNS_A, DNS_IN)
+
+
+def dns_answer(data: bytes, number: int) -> str | None:
+    """The response code and the addresses ("NOERROR 172.20.0.1"); None when it is no answer to that query."""
+    if len(data) < 12:
+        return None
+    identifier, flags, questions, answers, _authority, _additional = struct.unpack_from("!HHHHHH", data)
+    if identifier != number or not flags & 0x8000:
+        return None
+    words = [RCODES.get(flags & 15, "RCODE%d" % (flags & 15))]
+    try:
+        place = 12
+        for _ in range(questions):
+            place = skip_name(data, place) + 4
+        for _ in range(answers):
+            place = skip_name(data, place)
+            kind, _class, _ttl, length = struct.unpack_from("!HHIH", data, place)
+            place += 10
+            if kind == DNS_A and length == 4:
+                words.append(socket.inet_ntoa(data[place : place + 4]))
+            place += length
+    except (struct.error, IndexError, OSError):
+        words.append("(cut short)")
+    return " ".join(words)
+
+
+def skip_name(data: bytes, place: int) -> int:
+    """The place behind a name: labels up to the root, or a pointer of two bytes."""
+    while data[place]:
+        if data[place] >= 0xC0:
+            return place + 2
+        place += 1 + data[place]
+    return place + 1
+
+
+def make_batch(spec: dict[str, Any]) -> Batch:
+    """The batch that can do what the spec asks for."""
+    kind = spec["kind"]
+    if kind == "tcp":
+        return TcpBatch(spec, Greeting())
+    if kind == "line":
+        return TcpBatch(spec, Line())
+    if kind == "dns-tcp":
+        return TcpBatch(spec, DnsOverTcp())
+    return {"icmp": IcmpBatch, "udp": UdpBatch, "dns-udp": DnsBatch}[kind](spec)
+
+
+def probe(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """All batches of the operation, at once."""
+    batches = [make_batch(spec) for spec in operation["batches"]]
+    started = time.monotonic()
+    Loop().run(batches, end)
+    return {"batches": [batch.result() for batch in batches], "seconds": time.monotonic() - started}
+
+
+# --- listeners ------------------------------------------------------------------------------------------------------
+
+
+class Listeners:
+    """TCP, UDP and sink listeners in one process, with a control socket and an end of their own."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.identity = spec["identity"].encode("ascii")
+        self.end = time.monotonic() + spec["life"]
+        self.poll = select.epoll()
+        self.handlers: dict[int, Any] = {}
+        self.received = 0
+        self.seen: dict[str, dict[str, int]] = {"tcp": {}, "udp": {}, "sink": {}}
+        self.running = True
+        self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.control.bind(control_name(spec["name"]))
+        self.control.listen(8)
+        self.watch(self.control, self.on_control)
+        self.ports: dict[str, list[int]] = {}
+        for kind, style, handler in (
+            ("tcp", socket.SOCK_STREAM, self.on_tcp),
+            ("udp", socket.SOCK_DGRAM, self.on_udp),
+            ("sink", socket.SOCK_STREAM, self.on_sink),
+        ):
+            self.ports[kind] = [self.listen(spec["address"], port, style, handler) for port in spec.get(kind, ())]
+
+    def listen(self, address: str, port: int, style: int, handler: Any) -> int:
+        """Bind and listen; the port that it became."""
+        sock = socket.socket(socket.AF_INET, style | socket.SOCK_NONBLOCK)
+        if style == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+        try:
+            sock.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            sock.bind((address, 0))
+        if style == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+        self.watch(sock, lambda mask: handler(sock))
+        return int(sock.getsockname()[1])
+
+    def watch(self, sock: socket.socket, handler: Any) -> None:
+        """Call the handler when there is something to read."""
+        self.handlers[sock.fileno()] = handler
+        self.poll.register(sock.fileno(), select.EPOLLIN)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Close a connection."""
+        del self.handlers[sock.fileno()]
+        sock.close()
+
+    def serve(self) -> None:
+        """Serve until stopped or until the end."""
+        while self.running:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                return
+            for fd, mask in self.poll.poll(left, 64):
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+
+    def count(self, kind: str, peer: str) -> None:
+        """Note that this peer knocked."""
+        self.seen[kind][peer] = self.seen[kind].get(peer, 0) + 1
+
+    def greeting(self, peer: Any) -> bytes:
+        """Who we are and whom we see."""
+        return b"%s %s %d\n" % (self.identity, peer[0].encode("ascii"), peer[1])
+
+    def on_tcp(self, sock: socket.socket) -> None:
+        """Say the greeting and close, for all who wait. Closing first keeps TIME_WAIT off the probing side."""
+        for _ in range(64):
+            try:
+                connection, peer = sock.accept()
+            except OSError:
+                return
+            self.count("tcp", peer[0])
+            try:
+                connection.send(self.greeting(peer))
+            except OSError:
+                pass  # the peer is gone already
+            connection.close()
+
+    def on_udp(self, sock: socket.socket) -> None:
+        """Echo each datagram behind the greeting."""
+        for _ in range(64):
+            try:
+                data, peer = sock.recvfrom(2048)
+                self.count("udp", peer[0])
+                sock.sendto(self.greeting(peer) + data, peer)
+            except OSError:
+                return
+
+    def on_sink(self, sock: socket.socket) -> None:
+        """Say the greeting and swallow."""
+        try:
+            connection, peer = sock.accept()
+            connection.send(self.greeting(peer))
+        except OSError:
+            return
+        self.count("sink", peer[0])
+        connection.setblocking(False)
+        total = [0]
+        self.watch(connection, lambda mask: self.swallow(connection, total))
+
+    def swallow(self, connection: socket.socket, total: list[int]) -> None:
+        """Read what is there; at the end of it say how much it was."""
+        try:
+            for _ in range(16):
+                data = connection.recv(1 << 18)
+                total[0] += len(data)
+                if not data:
+                    self.received += total[0]
+                    connection.send(b"%d\n" % total[0])
+                    self.forget(connection)
+                    return
+        except BlockingIOError:
+            return
+        except OSError:
+            self.forget(connection)
+
+    def on_control(self, _mask: int) -> None:
+        """Answer one word: "counters", or "stop"."""
+        try:
+            connection, _ = self.control.accept()
+            connection.settimeout(CONTROL_TIMEOUT)
+            word = connection.recv(64)
+            connection.sendall(json.dumps(self.state()).encode("ascii"))
+            connection.close()
+        except OSError:
+            return
+        if word.startswith(b"stop"):
+            self.running = False
+
+    def state(self) -> dict[str, Any]:
+        """Ports, and who knocked how often."""
+        return {
+            "ports": self.ports,
+            "seen": self.seen,
+            "sink_bytes": self.received,
+            "seconds_left": self.end - time.monotonic(),
+        }
+
+
+def control_name(name: str) -> str:
+    """An abstract socket: no file, gone with the process, private to the network namespace."""
+    return "\0meshproof/" + name
+
+
+def ask_listeners(name: str, word: bytes) -> dict[str, Any]:
+    """Ask running listeners. Raises OSError when there are none of that name."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(CONTROL_TIMEOUT)
+        sock.connect(control_name(name))
+        sock.sendall(word)
+        answer = b""
+        while True:
+            data = sock.recv(BUFFER)
+            if not data:
+                state: dict[str, Any] = json.loads(answer)
+                return state
+            answer += data
+
+
+def listen(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """Start listeners in a process that outlives the agent; those that already run are kept."""
+    try:
+        return dict(ask_listeners(operation["name"], b"counters"), started=False)
+    except OSError:
+        pass
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        become_daemon(writer)
+        run_listeners(operation, writer)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        report = pipe.read()
+    if not report:
+        raise OSError("the listeners ended before they were ready")
+    state: dict[str, Any] = json.loads(report)
+    if "error" not in state:
+        state["started"] = True
+    return state
+
+
+def become_daemon(keep: int) -> None:
+    """Leave the exec behind: own session, no terminal, no inherited descriptor but one."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 256)
+    os.chdir("/")
+
+
+def run_listeners(operation: dict[str, Any], report: int) -> None:
+    """Listen, tell the agent how it went, serve, end."""
+    status = 1
+    try:
+        try:
+            listeners = Listeners(operation)
+            answer = listeners.state()
+        except OSError as error:
+            answer = {"error": "listeners: %s" % error}
+        os.write(report, json.dumps(answer).encode("ascii"))
+        os.close(report)
+        if "error" not in answer:
+            listeners.serve()
+            status = 0
+    finally:
+        os._exit(status)
+
+
+def counters(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """What the listeners saw so far."""
+    return ask_listeners(operation["name"], b"counters")
+
+
+def stop(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """What the listeners saw, and their end."""
+    return ask_listeners(operation["name"], b"stop")
+
+
+# --- bulk transfer --------------------------------------------------------------------------------------------------
+
+
+def transfer(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Send to a sink until enough bytes or enough time; the rate is by what the sink says it got."""
+    address, port, identity = operation["target"]
+    end = min(end, time.monotonic() + operation["seconds"] + CONTROL_TIMEOUT)
+    block = bytes(1 << 18)
+    with socket.create_connection((address, port), timeout=CONTROL_TIMEOUT) as sock:
+        outcome, columns = check_greeting(read_line(sock), identity)
+        if outcome != OPEN:
+            raise OSError(columns["detail"])
+        started, sent = time.monotonic(), 0
+        while sent < operation["bytes"] and time.monotonic() < started + operation["seconds"]:
+            sock.settimeout(max(0.001, end - time.monotonic()))
+            sent += sock.send(block[: operation["bytes"] - sent])
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(max(0.001, end - time.monotonic()))
+        arrived = int(read_line(sock))
+        seconds = time.monotonic() - started
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return {
+        "bytes": arrived,
+        "seconds": seconds,
+        "retransmits": struct.unpack_from("I", info, TCP_INFO_RETRANSMITS)[0],
+    }
+
+
+def read_line(sock: socket.socket) -> bytes:
+    """One line, or what came before the end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        data = sock.recv(256)
+        if not data:
+            break
+        line += data
+    return line
+
+
+# --- the kernel's tables --------------------------------------------------------------------------------------------
+
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 26, 30
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST_DUMP = 0x301
+NLA_TYPE_MASK = 0x3FFF
+AF_BRIDGE = 7
+RTNH_F_ONLINK = 4
+IFF_UP = 1
+ROUTE_KINDS = {
+    1: "unicast",
+    2: "local",
+    3: "broadcast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+}
+ROUTE_KINDS[9] = "throw"
+
+
+def kernel(_operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Routes, links, addresses, neighbours and forwarding entries, IPv4."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        sock.bind((0, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.settimeout(max(0.001, end - time.monotonic()))
+        route_header = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        return {
+            "routes": [parse_route(body) for body in dump(sock, RTM_GETROUTE, route_header)],
+            "links": [parse_link(body) for body in dump(sock, RTM_GETLINK, bytes(16))],
+            "addresses": [
+                parse_address(body) for body in dump(sock, RTM_GETADDR, struct.pack("=BBBBI", 2, 0, 0, 0, 0))
+            ],
+            "neighbours": [
+                parse_neighbour(body)
+                for body in dump(sock, RTM_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0))
+            ],
+            "forwarding": [
+                parse_neighbour(body)
+                for body in dump(sock, RTM_GETNEIGH, struct.pack("=BxxxiHBB", AF_BRIDGE, 0, 0, 0, 0))
+            ],
+        }
+
+
+def dump(sock: socket.socket, kind: int, header: bytes) -> list[bytes]:
+    """The bodies of all messages that answer a netlink dump request. Raises OSError when the kernel refuses it."""
+    sock.send(struct.pack("=IHHII", 16 + len(header), kind, NLM_F_REQUEST_DUMP, kind, 0) + header)
+    bodies: list[bytes] = []
+    while True:
+        data = sock.recv(1 << 18)
+        place = 0
+        while place + 16 <= len(data):
+            length, answer, _flags, sequence, _pid = struct.unpack_from("=IHHII", data, place)
+            body = data[place + 16 : place + length]
+            place += (length + 3) & ~3
+            if sequence != kind:
+                continue
+            if answer == NLMSG_DONE:
+                return bodies
+            if answer == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", body)[0]
+                raise OSError(number, "netlink: %s" % os.strerror(number))
+            bodies.append(body)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Netlink attributes by type."""
+    found: dict[int, bytes] = {}
+    place = 0
+    while place + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, place)
+        if length < 4:
+            break
+        found[kind & NLA_TYPE_MASK] = data[place + 4 : place + length]
+        place += (length + 3) & ~3
+    return found
+
+
+def number_of(data: bytes | None) -> int | None:
+    """A 32-bit attribute."""
+    return None if data is None else int(struct.unpack_from("=I", data)[0])
+
+
+def address_of(data: bytes | None) -> str | None:
+    """An IPv4 address attribute."""
+    return socket.inet_ntoa(data) if data is not None and len(data) == 4 else None
+
+
+def text_of(data: bytes | None) -> str | None:
+    """A zero-terminated name."""
+    return None if data is None else data.rstrip(b"\0").decode("ascii", "replace")
+
+
+def parse_route(body: bytes) -> dict[str, Any]:
+    """Read struct rtmsg and its attributes. Gateways are [address, interface index, on-link]."""
+    _family, length, _source, _tos, table, protocol, scope, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
+    found = attributes(body[12:])
+    hops = []
+    if 9 in found:  # RTA_MULTIPATH: struct rtnexthop after struct rtnexthop
+        place = 0
+        while place + 8 <= len(found[9]):
+            size, hop_flags, _weight, interface = struct.unpack_from("=HBBi", found[9], place)
+            gateway = address_of(attributes(found[9][place + 8 : place + size]).get(5))
+            hops.append([gateway, interface, bool(hop_flags & RTNH_F_ONLINK)])
+            place += (size + 3) & ~3
+    elif 4 in found:  # RTA_OIF
+        hops.append([address_of(found.get(5)), number_of(found[4]), bool(flags & RTNH_F_ONLINK)])
+    return {
+        "prefix": "%s/%d" % (address_of(found.get(1)) or "0.0.0.0", length),
+        "table": number_of(found.get(15)) or table,
+        "kind": ROUTE_KINDS.get(kind, str(kind)),
+        "protocol": protocol,
+        "scope": scope,
+        "hops": hops,
+        "metric": number_of(found.get(6)),
+        "source": address_of(found.get(7)),
+    }
+
+
+def parse_link(body: bytes) -> dict[str, Any]:
+    """Read struct ifinfomsg and its attributes; VXLAN's id, port and local address where there are any."""
+    _family, _kind, index, flags, _change = struct.unpack_from("=BxHiII", body)
+    found = attributes(body[16:])
+    details = attributes(found.get(18, b""))  # IFLA_LINKINFO
+    kind = text_of(details.get(1)) or ""
+    link = {
+        "index": index,
+        "name": text_of(found.get(3)),
+        "kind": kind,
+        "mtu": number_of(found.get(4)),
+        "up": bool(flags & IFF_UP),
+        "mac": ":".join("%02x" % byte for byte in found.get(1, b"")),
+    }
+    if kind == "vxlan":
+        vxlan = attributes(details.get(2, b""))
+        link["vni"] = number_of(vxlan.get(1))
+        link["local"] = address_of(vxlan.get(4))
+        link["port"] = struct.unpack("!H", vxlan[15])[0] if 15 in vxlan else None
+        link["learning"] = bool(vxlan.get(7, b"\0")[0])
+    return link
+
+
+def parse_address(body: bytes) -> dict[str, Any]:
+    """Read struct ifaddrmsg: the interface and its own address (IFA_LOCAL, else IFA_ADDRESS)."""
+    _family, length, _flags, _scope, index = struct.unpack_from("=BBBBI", body)
+    found = attributes(body[8:])
+    return {"index": index, "address": address_of(found.get(2) or found.get(1)), "length": length}
+
+
+def parse_neighbour(body: bytes) -> dict[str, Any]:
+    """Read struct ndmsg: a neighbour's address and MAC, or a MAC and the tunnel destination behind it."""
+    family, index, state, _flags, _kind = struct.unpack_from("=BxxxiHBB", body)
+    found = attributes(body[12:])
+    return {
+        "family": family,
+        "index": index,
+        "state": state,
+        "address": address_of(found.get(1)),
+        "mac": ":".join("%02x" % byte for byte in found.get(2, b"")),
+    }
+
+
+# --- the run --------------------------------------------------------------------------------------------------------
+
+OPERATIONS = {
+    "listen": listen,
+    "counters": counters,
+    "stop": stop,
+    "probe": probe,
+    "transfer": transfer,
+    "kernel": kernel,
+}
+
+
+def control_probe(control: Any) -> str:
+    """Knock at the own listener: "" when it answers, else why the agent must not be believed."""
+    if control is None:
+        return ""
+    batch = make_batch({"kind": "tcp", "targets": [control], "timeout": CONTROL_TIMEOUT})
+    Loop().run([batch], time.monotonic() + CONTROL_TIMEOUT + 0.5)
+    outcome = batch.outcome[0]
+    return "" if outcome == OPEN else "own listener: %s, %s" % (outcome, batch.columns["detail"][0])
+
+
+def kernel_drops() -> dict[str, int]:
+    """What this network namespace has dropped for want of room so far."""
+    wanted = {"Udp": ("RcvbufErrors", "SndbufErrors"), "TcpExt": ("ListenOverflows", "ListenDrops")}
+    drops: dict[str, int] = {}
+    for path in ("/proc/self/net/snmp", "/proc/self/net/netstat"):
+        try:
+            with open(path, encoding="ascii") as table:
+                lines = [line.split() for line in table]
+        except OSError:
+            continue
+        for names, values in zip(lines[::2], lines[1::2]):  # noqa: B905 (3.8 has no strict)
+            for name in wanted.get(names[0].rstrip(":"), ()):
+                if name in names:
+                    drops[name] = int(values[names.index(name)])
+    return drops
+
+
+def run(plan: dict[str, Any]) -> dict[str, Any]:
+    """Do a plan."""
+    wall, started = time.time(), time.monotonic()
+    end = started + plan["deadline"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    before = control_probe(plan.get("control"))
+    drops = kernel_drops()
+    results = []
+    for operation in plan["operations"]:
+        try:
+            results.append(OPERATIONS[operation["op"]](operation, end))
+        except OSError as error:
+            results.append({"error": "%s: %s" % (operation["op"], error)})
+    after = control_probe(plan.get("control"))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "python": sys.version.split()[0],
+        "clock": {"wall": wall, "monotonic": started, "seconds": time.monotonic() - started},
+        "health": {
+            "control_before": before,
+            "control_after": after,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "open_files": hard if hard != resource.RLIM_INFINITY else soft,
+            "drops": {name: value - drops.get(name, 0) for name, value in kernel_drops().items()},
+        },
+        "operations": results,
+    }
+
+
+def main(source: BinaryIO, sink: BinaryIO) -> None:
+    """Read a plan, do it, write the result."""
+    plan = json.loads(source.read(int(source.readline())))
+    # Whatever happens to the one who asked, the agent does not stay.
+    signal.setitimer(signal.ITIMER_REAL, plan["deadline"] + 2 * CONTROL_TIMEOUT + HARD_STOP)
+    result = json.dumps(run(plan), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    sink.write(MARK + b"%d " % len(result) + result + b"\n")
+    sink.flush()
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)
