@@ -52,6 +52,16 @@ class LabFolder:
         return self.path / "logs"
 
     @property
+    def apiserver(self) -> Path:
+        """apiserver.json: what the API server process is told at its start."""
+        return self.path / "apiserver.json"
+
+    @property
+    def agents(self) -> Path:
+        """agents.json: what the agents process is told at its start."""
+        return self.path / "agents.json"
+
+    @property
     def ssh(self) -> Path:
         """Host key, an authorised client key and known_hosts of the nodes' SSH servers."""
         return self.path / "ssh"

@@ -1,0 +1,222 @@
+"""When a lab is as its plan says it starts: seen in kernels, daemons and answers, not in what was asked for.
+
+Runs in the container. Every look is cheap (a file in /proc, a line from a control socket), because the lab's start is
+busy enough without it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+from urllib.parse import urlsplit
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from provision.lab import netns
+from provision.lab.agents_config import AgentsConfig, ClusterAccess, host_tree
+from provision.lab.paths import LabFolder
+from provision.lab.topology import LabNode, LabRegion, LabTopology
+
+START_DEADLINE = timedelta(seconds=60)
+"""Ten times what a start takes on a busy machine; a lab that is not up by then will not come."""
+
+_LOOK_EVERY = timedelta(milliseconds=25)
+_ANSWER_TIMEOUT_S = 0.5
+_REJECT = 0x0200
+_ADMIN = "admin"
+_WORKLOADS = ("daemonsets", "deployments", "statefulsets")
+
+
+class NotReadyError(Exception):
+    """What is still missing, in one sentence."""
+
+
+def await_api(folder: LabFolder, topology: LabTopology) -> None:
+    """Return once the API server of every region says that it is ready.
+
+    Raises:
+        NotReadyError: one does not, START_DEADLINE after the call.
+    """
+    clusters = _clusters(folder)
+    for region in topology.regions:
+        _wait_for(clusters[region.name].get, "/readyz")
+
+
+def await_mesh(folder: LabFolder, topology: LabTopology) -> None:
+    """Return once routes, sessions, pods and DNS of every region are as planned.
+
+    Raises:
+        NotReadyError: something is missing, START_DEADLINE after the call.
+    """
+    clusters = _clusters(folder)
+    for node in topology.nodes:
+        _wait_for(check_routes, topology, node)
+        _wait_for(check_sessions, topology, node)
+    for region in topology.regions:
+        _wait_for(check_workloads, clusters[region.name])
+        _wait_for(check_dns, region)
+
+
+def check_routes(topology: LabTopology, node: LabNode) -> None:
+    """The node's kernel forwards to every other node's block and to every other region's service range.
+
+    Raises:
+        NotReadyError: it lacks a route, or holds one that rejects.
+    """
+    with netns.inside(node.netns), open("/proc/thread-self/net/route") as table:  # noqa: PTH123 - a file of the kernel
+        held = set(parse_routes(table.read()))
+    wanted = [other.block for other in topology.nodes if other is not node]
+    wanted += [region.plan.service_cidr for region in topology.regions if region.name != node.region]
+    missing = [network for network in wanted if network not in held]
+    if missing:
+        raise NotReadyError(f"{node.name} has no route to {missing[0]} and {len(missing) - 1} others of {len(wanted)}")
+
+
+def parse_routes(table: str) -> Iterator[IPv4Network]:
+    """The prefixes of /proc/net/route that lead somewhere: numbers in it are hexadecimal, in host byte order."""
+    for line in table.splitlines()[1:]:
+        _, destination, _, flags, _, _, _, mask, *_ = line.split()
+        if not int(flags, 16) & _REJECT:
+            yield IPv4Network((_host_order(destination), str(_host_order(mask))))
+
+
+def check_sessions(topology: LabTopology, node: LabNode) -> None:
+    """Every BGP session that the node should have is established: clients to reflector, reflectors to each other.
+
+    Raises:
+        NotReadyError: one is not, or BIRD does not answer.
+    """
+    others = len(topology.region(node.region).nodes) - 1
+    wanted = others + len(topology.regions) - 1 if node.is_reflector else 1
+    try:
+        sessions = [line for line in ask_bird(node, "show protocols") if " BGP " in line]
+    except OSError as error:
+        raise NotReadyError(f"BIRD on {node.name} does not answer: {error.strerror or error}") from None
+    established = sum("Established" in line for line in sessions)
+    if established != wanted:
+        raise NotReadyError(f"{node.name} has {established} of {wanted} BGP sessions established")
+
+
+def ask_bird(node: LabNode, command: str) -> list[str]:
+    """Put a command to the node's BIRD over its control socket and return the lines of the answer.
+
+    Raises:
+        OSError: BIRD is not there, or does not answer in time.
+    """
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(_ANSWER_TIMEOUT_S)
+        control.connect(str(host_tree(node.name) / "var/run/calico/bird.ctl"))
+        with control.makefile("rw") as stream:
+            stream.readline()  # the greeting
+            stream.write(f"{command}\n")
+            stream.flush()
+            lines = []
+            # Lines start with a four-digit code; the last one of an answer has 0xxx, 8xxx or 9xxx and a space after it.
+            for line in stream:
+                if line[:1] in "089" and line[4:5] == " ":
+                    break
+                lines.append(line.rstrip("\n"))
+            return lines
+
+
+def check_workloads(cluster: Cluster) -> None:
+    """Every pod that the cluster's workloads ask for is ready.
+
+    Raises:
+        NotReadyError: one is not.
+    """
+    for plural in _WORKLOADS:
+        for workload in json.loads(cluster.get(f"/apis/apps/v1/{plural}"))["items"]:
+            status = workload.get("status", {})
+            wanted = status.get("desiredNumberScheduled", workload["spec"].get("replicas", 1))
+            ready = status.get("numberReady", status.get("readyReplicas", 0))
+            if ready < wanted:
+                name = f"{workload['metadata']['namespace']}/{workload['metadata']['name']}"
+                raise NotReadyError(f"{cluster.region}: {ready} of {wanted} pods of {name} are ready")
+
+
+def check_dns(region: LabRegion) -> None:
+    """The cluster's DNS answers at its service address, asked from a node.
+
+    Raises:
+        NotReadyError: it does not answer, or not with success.
+    """
+    name = "kubernetes.default.svc.cluster.local"
+    address = region.plan.dns_address
+    with netns.open_socket(region.nodes[-1].netns, socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(_ANSWER_TIMEOUT_S)
+        try:
+            asker.connect((str(address), 53))
+            asker.send(_dns_query(name))
+            answer = asker.recv(512)
+        except OSError as error:
+            raise NotReadyError(f"{region.name}: DNS at {address} does not answer: {error}") from None
+    code = answer[3] & 0x0F
+    if code:
+        raise NotReadyError(f"{region.name}: DNS at {address} answers {name} with code {code}")
+
+
+class Cluster:
+    """Reads one cluster's API as its administrator, over one connection."""
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self.region = access.region
+        self._access = access
+        server = urlsplit(access.server)
+        self._connection = http.client.HTTPSConnection(
+            server.hostname or "", server.port, timeout=5, context=ssl.create_default_context(cafile=access.ca)
+        )
+
+    def get(self, path: str) -> bytes:
+        """The body of the answer.
+
+        Raises:
+            NotReadyError: there is no answer, or it is not 200.
+        """
+        try:
+            self._connection.request("GET", path, headers={"Authorization": f"Bearer {self._access.token(_ADMIN)}"})
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise NotReadyError(
+                f"{self.region}: API server at {self._access.server} does not answer: {error}"
+            ) from None
+        if response.status != http.client.OK:
+            raise NotReadyError(
+                f"{self.region}: GET {path} gave {response.status}: {body[:200].decode(errors='replace')}"
+            )
+        return body
+
+
+def _clusters(folder: LabFolder) -> dict[str, Cluster]:
+    config = AgentsConfig.from_json(json.loads(folder.agents.read_text()))
+    return {access.region: Cluster(access) for access in config.clusters}
+
+
+def _wait_for(check: Callable[..., Any], *arguments: Any) -> None:
+    """Repeat a check until it no longer raises NotReadyError; on the deadline its last word stands."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(NotReadyError),
+        stop=stop_after_delay(START_DEADLINE),
+        wait=wait_fixed(_LOOK_EVERY),
+        reraise=True,
+    )
+    retrying(check, *arguments)
+
+
+def _host_order(digits: str) -> IPv4Address:
+    return IPv4Address(struct.pack("=I", int(digits, 16)))
+
+
+def _dns_query(name: str) -> bytes:
+    """A question for the A records of a name (RFC 1035, 4.1)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
