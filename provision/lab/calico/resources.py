@@ -1,7 +1,7 @@
 """Calico's objects as typed values, defaults filled in as Calico's own clients do (raw `crd.` objects carry none).
 
-A field that Calico would refuse raises `BadObject`; whoever watches then leaves that one object out, as a component
-that meets an invalid object does.
+A field that Calico would refuse raises `BadObjectError`; whoever watches then leaves that one object out, as a
+component that meets an invalid object does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IPAM_BLOCKS = _resource("ipamblocks", "IPAMBlock")
 IP_POOLS = _resource("ippools", "IPPool")
 
 
-class BadObject(ValueError):
+class BadObjectError(ValueError):
     """An object that cannot be understood; the message names it and the reason."""
 
 
@@ -122,11 +122,23 @@ class BlockAffinity:
     cidr: IPv4Network
 
 
+@dataclass(frozen=True)
+class CalicoCluster:
+    """Everything that one cluster's API server says to Calico, at one moment."""
+
+    nodes: tuple[CalicoNode, ...] = ()
+    pools: tuple[IpPool, ...] = ()
+    bgp: BgpConfiguration = BgpConfiguration()
+    peers: tuple[BgpPeer, ...] = ()
+    blocks: tuple[BlockAffinity, ...] = ()
+    felix: FelixConfiguration = FelixConfiguration()
+
+
 Value = TypeVar("Value")
 
 
 def read_node(obj: KubeObject) -> CalicoNode:
-    """The Calico side of a core Node. Raises BadObject when it has no usable address annotation."""
+    """The Calico side of a core Node. Raises BadObjectError when it has no usable address annotation."""
     with _naming(obj):
         notes = obj["metadata"].get("annotations") or {}
         own_as, tunnel = notes.get(AS_ANNOTATION), notes.get(TUNNEL_ADDRESS_ANNOTATION)
@@ -142,7 +154,7 @@ def read_node(obj: KubeObject) -> CalicoNode:
 
 
 def read_pool(obj: KubeObject) -> IpPool:
-    """An IPPool. Raises BadObject."""
+    """An IPPool. Raises BadObjectError."""
     with _naming(obj):
         spec = obj["spec"]
         return IpPool(
@@ -159,7 +171,7 @@ def read_pool(obj: KubeObject) -> IpPool:
 
 
 def read_bgp_configuration(obj: KubeObject) -> BgpConfiguration:
-    """A BGPConfiguration. Raises BadObject."""
+    """A BGPConfiguration. Raises BadObjectError."""
     with _naming(obj):
         spec = obj.get("spec") or {}
         return BgpConfiguration(
@@ -170,7 +182,7 @@ def read_bgp_configuration(obj: KubeObject) -> BgpConfiguration:
 
 
 def read_bgp_peer(obj: KubeObject) -> BgpPeer:
-    """A BGPPeer. A port in `peerIP` is not supported by the lab and makes it a bad object. Raises BadObject."""
+    """A BGPPeer. A port in `peerIP` is not supported by the lab and makes it a bad object. Raises BadObjectError."""
     with _naming(obj):
         spec = obj["spec"]
         peer_ip, peer_selector = spec.get("peerIP"), spec.get("peerSelector")
@@ -189,14 +201,14 @@ def read_bgp_peer(obj: KubeObject) -> BgpPeer:
 
 
 def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
-    """A FelixConfiguration. Raises BadObject."""
+    """A FelixConfiguration. Raises BadObjectError."""
     with _naming(obj):
         nodes = (obj.get("spec") or {}).get("externalNodesList") or ()
         return FelixConfiguration(external_nodes=tuple(IPv4Network(entry, strict=False) for entry in nodes))
 
 
 def read_block_affinity(obj: KubeObject) -> BlockAffinity | None:
-    """A confirmed BlockAffinity; None for one that is pending or about to go. Raises BadObject."""
+    """A confirmed BlockAffinity; None for one that is pending or about to go. Raises BadObjectError."""
     with _naming(obj):
         spec = obj["spec"]
         # `deleted` is the text "true" or "false" in v1.
@@ -208,14 +220,14 @@ def read_block_affinity(obj: KubeObject) -> BlockAffinity | None:
 def read_all(
     read: Callable[[KubeObject], Value | None],
     objects: Iterable[KubeObject],
-    on_error: Callable[[BadObject], Any],
+    on_error: Callable[[BadObjectError], Any],
 ) -> tuple[Value, ...]:
     """The objects as values, sorted by name; those that cannot be understood go to `on_error` and are left out."""
     values = []
     for obj in sorted(objects, key=lambda each: str(each["metadata"]["name"])):
         try:
             value = read(obj)
-        except BadObject as error:
+        except BadObjectError as error:
             on_error(error)
             continue
         if value is not None:
@@ -241,6 +253,6 @@ def _naming(obj: KubeObject) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise BadObject(f"{who}: {error.args[0]} is missing") from error
+        raise BadObjectError(f"{who}: {error.args[0]} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise BadObject(f"{who}: {error}") from error
+        raise BadObjectError(f"{who}: {error}") from error

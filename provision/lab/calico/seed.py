@@ -1,0 +1,191 @@
+"""Calico's side of a new cluster: the kinds it registers, and the objects of the published environment.
+
+Names and fields are those of environment.md 3.2 and 3.3, with VXLAN in the place of IPIP.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from string import ascii_lowercase
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+from provision.lab.calico.resources import (
+    ADDRESS_ANNOTATION,
+    GROUP,
+    REFLECTOR_ANNOTATION,
+    TUNNEL_ADDRESS_ANNOTATION,
+    TUNNEL_MAC_ANNOTATION,
+    block_name,
+)
+from provision.lab.kube.client import KubeObject
+from provision.lab.topology import REFLECTOR_LABEL, LabNode, LabRegion, LabTopology
+
+CALICO_VERSION = "v3.24.5"
+
+_NAMESPACED_KINDS = {"networkpolicies": "NetworkPolicy", "networksets": "NetworkSet"}
+_CLUSTER_KINDS = {
+    "bgpconfigurations": "BGPConfiguration",
+    "bgppeers": "BGPPeer",
+    "blockaffinities": "BlockAffinity",
+    "clusterinformations": "ClusterInformation",
+    "felixconfigurations": "FelixConfiguration",
+    "globalnetworkpolicies": "GlobalNetworkPolicy",
+    "globalnetworksets": "GlobalNetworkSet",
+    "hostendpoints": "HostEndpoint",
+    "ipamblocks": "IPAMBlock",
+    "ipamconfigs": "IPAMConfig",
+    "ipamhandles": "IPAMHandle",
+    "ippools": "IPPool",
+    "ipreservations": "IPReservation",
+}
+
+
+def kinds() -> list[KubeObject]:
+    """The CustomResourceDefinitions of `crd.projectcalico.org`."""
+    return [
+        *(_definition(plural, kind, "Cluster") for plural, kind in _CLUSTER_KINDS.items()),
+        *(_definition(plural, kind, "Namespaced") for plural, kind in _NAMESPACED_KINDS.items()),
+    ]
+
+
+def node_annotations(region: LabRegion, node: LabNode) -> dict[str, str]:
+    """What calico-node notes on its Node object."""
+    notes = {
+        ADDRESS_ANNOTATION: f"{node.address}/{region.plan.node_cidr.prefixlen}",
+        TUNNEL_ADDRESS_ANNOTATION: str(node.tunnel_address),
+        TUNNEL_MAC_ANNOTATION: node.tunnel_mac,
+    }
+    if node.is_reflector:
+        notes[REFLECTOR_ANNOTATION] = str(region.plan.cluster_id)
+    return notes
+
+
+def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
+    """Calico's objects of one cluster: pools, BGP, Felix, blocks and their owners."""
+    others = [other for other in topology.regions if other is not region]
+    return [
+        _cluster_information(topology, region),
+        _bgp_configuration(region),
+        _reflector_peering(),
+        *(_remote_peering(other) for other in others),
+        _felix_configuration(others),
+        _pool("default-ipv4-ippool", region.plan.pod_cidr, blockSize=region.plan.block_size, natOutgoing=True),
+        *(pool for other in others for pool in _remote_pools(other)),
+        *(claim for node in region.nodes for claim in (block_affinity(node.name, node.block), _first_block(node))),
+    ]
+
+
+def block_affinity(node: str, cidr: IPv4Network) -> KubeObject:
+    """The confirmed claim of a node on a block."""
+    spec = {"cidr": str(cidr), "deleted": "false", "node": node, "state": "confirmed", "type": "host"}
+    return _object("BlockAffinity", f"{node}-{block_name(cidr)}", spec)
+
+
+def empty_block(node: str, cidr: IPv4Network) -> KubeObject:
+    """A block of which no address is given out."""
+    spec = {
+        "affinity": f"host:{node}",
+        "allocations": [None] * cidr.num_addresses,
+        "attributes": [],
+        "cidr": str(cidr),
+        "deleted": False,
+        "sequenceNumber": 0,
+        "sequenceNumberForAllocation": {},
+        "strictAffinity": False,
+        "unallocated": list(range(cidr.num_addresses)),
+    }
+    return _object("IPAMBlock", block_name(cidr), spec)
+
+
+def _first_block(node: LabNode) -> KubeObject:
+    """The node's first block, whose first address is that of its tunnel device."""
+    block = empty_block(node.name, node.block)
+    block["spec"]["allocations"][0] = 0
+    block["spec"]["unallocated"].remove(0)
+    block["spec"]["attributes"] = [
+        {
+            "handle_id": f"vxlan-tunnel-addr-{node.name}",
+            "secondary": {"node": node.name, "type": "vxlanTunnelAddress"},
+        }
+    ]
+    return block
+
+
+def _cluster_letter(region: LabRegion) -> str:
+    """The letter that the published environment calls a cluster by: A, B, C."""
+    return ascii_lowercase[region.index]
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> KubeObject:
+    return {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _pool(name: str, cidr: IPv4Network, **fields: Any) -> KubeObject:
+    spec = {"cidr": str(cidr), "ipipMode": "Never", "vxlanMode": "Always", "nodeSelector": "all()", **fields}
+    return _object("IPPool", name, spec)
+
+
+def _remote_pools(other: LabRegion) -> tuple[KubeObject, KubeObject]:
+    """The other cluster's ranges as disabled pools: no address comes from them, no masquerade goes towards them."""
+    letter = _cluster_letter(other)
+    return (
+        _pool(f"fed-ipv4-cluster{letter}", other.plan.pod_cidr, natOutgoing=False, disabled=True),
+        _pool(f"fed-serviceips-cluster{letter}", other.plan.service_cidr, natOutgoing=False, disabled=True),
+    )
+
+
+def _bgp_configuration(region: LabRegion) -> KubeObject:
+    spec = {
+        "asNumber": region.plan.as_number,
+        "logSeverityScreen": "Info",
+        "nodeToNodeMeshEnabled": False,
+        "serviceClusterIPs": [{"cidr": str(region.plan.service_cidr)}],
+    }
+    return _object("BGPConfiguration", "default", spec)
+
+
+def _reflector_peering() -> KubeObject:
+    spec = {"nodeSelector": "all()", "peerSelector": f"{REFLECTOR_LABEL} == 'true'"}
+    return _object("BGPPeer", "peer-with-route-reflectors", spec)
+
+
+def _remote_peering(other: LabRegion) -> KubeObject:
+    spec = {
+        "asNumber": other.plan.as_number,
+        "keepOriginalNextHop": True,
+        "nodeSelector": f"{REFLECTOR_LABEL} == 'true'",
+        "peerIP": str(other.nodes[0].address),
+    }
+    return _object("BGPPeer", f"remote-rr-{other.name}", spec)
+
+
+def _felix_configuration(others: list[LabRegion]) -> KubeObject:
+    spec = {"externalNodesList": [str(other.plan.node_cidr) for other in others], "logSeverityScreen": "Info"}
+    return _object("FelixConfiguration", "default", spec)
+
+
+def _cluster_information(topology: LabTopology, region: LabRegion) -> KubeObject:
+    spec = {
+        "calicoVersion": CALICO_VERSION,
+        "clusterGUID": uuid5(NAMESPACE_DNS, f"{topology.name}.{region.name}").hex,
+        "clusterType": "typha,kdd,k8s,operator,bgp,kubeadm",
+        "datastoreReady": True,
+        "variant": "Calico",
+    }
+    return _object("ClusterInformation", "default", spec)
+
+
+def _definition(plural: str, kind: str, scope: str) -> KubeObject:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+            "scope": scope,
+            "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}, "served": True, "storage": True}],
+        },
+    }

@@ -1,0 +1,70 @@
+"""What an image runs in the lab: none is ever pulled, a container is a program of the host in its pod's namespaces."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BIRD_SOCKET = "/var/run/calico/bird.ctl"
+BIRD_CONFIG = "/var/run/calico/bird.cfg"
+DNS_CONFIG = "/var/run/coredns/dnsmasq.conf"
+
+_ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # calico-node's own entry point waits for confd in the same way. The configuration lies beside the socket because
+    # the lab's pods see the host's file system, where /etc/calico is not theirs to make.
+    (
+        r"calico/node",
+        (
+            "sh",
+            "-c",
+            f"until test -s {BIRD_CONFIG}; do sleep 0.02; done; exec bird -f -s {BIRD_SOCKET} -c {BIRD_CONFIG}",
+        ),
+    ),
+    (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),
+    (r"pause", ("sleep", "infinity")),
+    (r"busybox|alpine|debian|ubuntu", ("sh",)),
+    (r"python", ("python3",)),
+)
+
+
+class UnknownImageError(Exception):
+    """The lab has no stand-in for an image whose container names no command."""
+
+
+def container_argv(container: Mapping[str, Any]) -> list[str]:
+    """The program that a container of a pod runs: its own command, else what its image stands for.
+
+    As in Kubernetes, `command` replaces the image's entry point and `args` are added to either.
+
+    Args:
+        container: the container as the pod's spec has it.
+
+    Raises:
+        UnknownImageError: there is no command, and nothing is known of the image.
+    """
+    args = list(container.get("args") or ())
+    command = list(container.get("command") or ()) or _entrypoint(container["image"])
+    return resolve([*command, *args])
+
+
+def resolve(argv: Sequence[str]) -> list[str]:
+    """The command line with `python` and `python3` replaced by an interpreter that every user can read."""
+    program, *rest = argv
+    return [python_interpreter() if program in ("python", "python3") else program, *rest]
+
+
+def python_interpreter() -> str:
+    """The interpreter that plays `python3` in pods: the system's, else the one that this virtual environment is of."""
+    system = Path("/usr/bin/python3")
+    return str(system) if system.exists() else str(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
+
+
+def _entrypoint(image: str) -> list[str]:
+    name = image.split("@")[0].rsplit(":", 1)[0]
+    for pattern, argv in _ENTRYPOINTS:
+        if re.search(rf"(^|/)({pattern})$", name):
+            return list(argv)
+    raise UnknownImageError(f"image {image}: the lab knows no program for it; name one in the container's `command`")

@@ -1,0 +1,104 @@
+"""Who may do what in a cluster of the lab: the roles of the lab's components, and docs/rbac.yaml for the verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from provision.lab.kube.client import KubeObject
+
+VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
+
+_RBAC = "rbac.authorization.k8s.io"
+_READ = ("get", "list", "watch")
+_WRITE = ("create", "delete", "patch", "update")
+_CALICO = "crd.projectcalico.org"
+
+_Rule = tuple[str, Sequence[str], Sequence[str]]
+
+_ROLES: dict[str, tuple[_Rule, ...]] = {
+    "system:node-agent": (
+        ("", ("nodes", "pods"), (*_READ, "create", "delete", "patch", "update")),
+        ("", ("nodes/status", "pods/status"), ("patch", "update")),
+        ("", ("configmaps", "secrets", "services", "serviceaccounts", "namespaces"), _READ),
+        ("", ("serviceaccounts/token",), ("create",)),
+        ("", ("persistentvolumes", "persistentvolumeclaims"), _READ),
+        ("", ("events",), ("create", "patch", "update")),
+        ("coordination.k8s.io", ("leases",), ("get", "create", "patch", "update")),
+    ),
+    "system:kube-controller-manager": (
+        ("", ("pods", "services", "nodes", "configmaps", "secrets"), _READ),
+        ("", ("pods", "endpoints", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _WRITE),
+        ("", ("endpoints", "namespaces", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _READ),
+        ("", ("pods/binding", "pods/eviction"), ("create",)),
+        (
+            "",
+            ("nodes", "nodes/status", "pods/status", "namespaces", "namespaces/status"),
+            ("patch", "update", "delete"),
+        ),
+        ("", ("namespaces/finalize",), ("update",)),
+        ("", ("persistentvolumes/status", "persistentvolumeclaims/status", "services/status"), ("patch", "update")),
+        ("", ("events",), ("create", "patch", "update")),
+        ("apps", ("*",), (*_READ, *_WRITE)),
+        ("batch", ("*",), (*_READ, *_WRITE)),
+        ("policy", ("poddisruptionbudgets",), _READ),
+        ("discovery.k8s.io", ("endpointslices",), (*_READ, *_WRITE)),
+        ("coordination.k8s.io", ("leases",), (*_READ, *_WRITE)),
+    ),
+    "calico-node": (
+        ("", ("nodes", "pods", "namespaces", "services", "serviceaccounts"), _READ),
+        ("", ("pods/status", "nodes/status"), ("patch",)),
+        ("networking.k8s.io", ("networkpolicies",), _READ),
+        (_CALICO, ("*",), (*_READ, *_WRITE)),
+    ),
+    "system:node-proxier": (
+        ("", ("services", "nodes", "configmaps", "pods"), _READ),
+        ("discovery.k8s.io", ("endpointslices",), _READ),
+        ("", ("events",), ("create", "patch", "update")),
+    ),
+}
+
+_SUBJECTS: dict[str, KubeObject] = {
+    "system:node-agent": {"apiGroup": _RBAC, "kind": "User", "name": "system:node-agent"},
+    "system:kube-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": "system:kube-controller-manager"},
+    "calico-node": {"kind": "ServiceAccount", "name": "calico-node", "namespace": "calico-system"},
+    "system:node-proxier": {"apiGroup": _RBAC, "kind": "User", "name": "system:kube-proxy"},
+}
+
+
+def component_roles() -> list[KubeObject]:
+    """A ClusterRole and its binding for each of the lab's components."""
+    objects = []
+    for name, rules in _ROLES.items():
+        objects += [_cluster_role(name, rules), _binding(name)]
+    return objects
+
+
+def verifier_roles() -> list[KubeObject]:
+    """The objects of docs/rbac.yaml, just as a user would apply them."""
+    with VERIFIER_MANIFEST.open() as manifest:
+        return [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
+
+
+def _cluster_role(name: str, rules: Sequence[_Rule]) -> KubeObject:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [
+            {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+            for group, resources, verbs in rules
+        ],
+    }
+
+
+def _binding(name: str) -> KubeObject:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": [_SUBJECTS[name]],
+    }
