@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -100,7 +101,8 @@ def _duration(value: Any) -> timedelta:
     return total
 
 
-def _write_duration(value: timedelta) -> str:
+def write_duration(value: timedelta) -> str:
+    """A duration as the file has it: 30s, 2ms."""
     milliseconds = value / timedelta(milliseconds=1)
     return f"{milliseconds / 1000:g}s" if milliseconds % 1000 == 0 else f"{milliseconds:g}ms"
 
@@ -154,6 +156,17 @@ def _ratio(value: Any) -> float:
     return float(value)
 
 
+def _at_least(count: int, what: str) -> AfterValidator:
+    """A list must have so many items; said only once the items themselves are right, and so can be counted."""
+
+    def check(value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(value) < count:
+            raise wrong(f"has {len(value) or 'nothing in it'}", f"at least {count} {what}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _matching(pattern: re.Pattern[str], what: str, advice: str) -> BeforeValidator:
     def check(value: Any) -> str:
         if not isinstance(value, str):
@@ -176,7 +189,7 @@ Address = Annotated[IPv4Address, BeforeValidator(_address)]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(_write_duration),
+    PlainSerializer(write_duration),
     WithJsonSchema({"type": "string", "pattern": _DURATION.pattern}),
 ]
 KubeconfigPath = Annotated[Path, BeforeValidator(_path)]
@@ -188,6 +201,7 @@ DnsLabel = Annotated[
 DnsName = Annotated[str, _matching(_DNS_NAME, "a name", "small letters, digits, hyphens and dots, like node-1")]
 Word = Annotated[str, BeforeValidator(_text)]
 Port = Annotated[int, Whole(1, 65535)]
+Ports = Annotated[tuple[Port, ...], _at_least(1, "port"), Field(json_schema_extra={"minItems": 1})]
 Ratio = Annotated[
     float,
     BeforeValidator(_ratio),
@@ -301,7 +315,7 @@ class Database(_Section):
         description="the database's namespace in each region; by default named like the region",
         examples=[{"us-east-1": "us-east-1"}],
     )
-    ports: Annotated[tuple[Port, ...], Field(min_length=1)] = Field(
+    ports: Ports = Field(
         default=(26257, 8080), description="the TCP ports of the database: SQL and peers, then the console"
     )
 
@@ -311,7 +325,7 @@ class Flow(_Section):
 
     source: Word = Field(alias="from", description="the role that opens the connection", examples=["client"])
     target: Word = Field(alias="to", description="the role that is connected to", examples=["database"])
-    ports: Annotated[tuple[Port, ...], Field(min_length=1)] = Field(description="TCP ports", examples=[[26257, 8080]])
+    ports: Ports = Field(description="TCP ports", examples=[[26257, 8080]])
     regions: tuple[str, ...] = Field(
         default=(), description="the regions of the target where this holds; by default all", examples=[["us-east-1"]]
     )
@@ -379,7 +393,9 @@ class Environment(_Section):
         default=None, description="the kubeconfig of every region that names none; by default ~/.kube/config"
     )
     cni: CniSettings = Field(description="the mesh that joins the clusters")
-    regions: Annotated[tuple[Region, ...], Field(min_length=2)] = Field(description="the regions, at least two")
+    regions: Annotated[tuple[Region, ...], _at_least(2, "regions")] = Field(
+        description="the regions, at least two", json_schema_extra={"minItems": 2}
+    )
     database: Database | None = Field(default=None, description="the database, where there is one")
     policy: PolicyIntent | None = Field(default=None, description="what the network policy is meant to do")
     budgets: BudgetSettings = Field(default=BudgetSettings(), description="upper bounds")

@@ -91,6 +91,8 @@ def shown(value: Any) -> str:
 def translate(error: ErrorDetails, model: type[BaseModel]) -> Problem:
     """Say in plain words what pydantic found wrong with one value of a file that `model` describes."""
     location = _without_tags(error["loc"])
+    if error["type"] == "union_tag_invalid":
+        return Problem((*location, "kind"), *_not_one_of(error["ctx"]["tag"], list(PROVIDERS)), error["ctx"]["tag"])
     what, advice = _words(error, location, model)
     return Problem(location, what, advice, None if error["type"] == "missing" else shown(error["input"]))
 
@@ -106,12 +108,8 @@ def _words(error: ErrorDetails, location: Location, model: type[BaseModel]) -> t
             return "is missing", _example(_section(model, location[:-1]), str(location[-1]))
         case "enum" | "literal_error":
             return _not_one_of(error["input"], context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
-        case "union_tag_invalid":
-            return _not_one_of(context["tag"], list(PROVIDERS))
         case "union_tag_not_found":
             return "has no kind", f"kind: {' or kind: '.join(PROVIDERS)}"
-        case "too_short":
-            return f"has {context['actual_length']}", f"at least {context['min_length']}"
         case _:
             return _WRONG_TYPES.get(kind, (error["msg"], "see docs/environment.md"))
 
@@ -122,7 +120,7 @@ _WRONG_TYPES = {
     "tuple_type": ("is not a list", "a list: each item on its own line after a hyphen, or [a, b]"),
     "dict_type": ("is not a mapping", "keys with values, like key: value"),
     "model_type": ("is not a mapping", "keys with values, like key: value"),
-    "model_attributes_type": ("is not a mapping", "keys with values, like kind: attach"),
+    "model_attributes_type": ("is not a mapping", " or ".join(f"{{kind: {kind}}}" for kind in PROVIDERS)),
     "invalid_key": ("is not a key", 'a key that is text; quotes make it so, like "1"'),
     "recursion_loop": ("contains itself", "a value without a reference to what it is part of"),
 }

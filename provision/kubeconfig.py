@@ -42,4 +42,6 @@ def read_kubeconfig(path: Path) -> Kubeconfig:
         contexts = {item["name"]: item["context"]["cluster"] for item in data.get("contexts") or ()}
     except (AttributeError, TypeError, KeyError):
         raise KubeconfigError("is not a kubeconfig") from None
+    if not contexts:
+        raise KubeconfigError("has no contexts")
     return Kubeconfig(path, {context: clusters.get(cluster, "") for context, cluster in contexts.items()})

@@ -1,0 +1,170 @@
+"""An environment file becomes a plan, defaults filled in; samples, schema and documentation say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.plan import Cni, Encapsulation, Plan
+from provision.environment import AttachSettings, Environment, LabSettings, lab_environment
+from provision.environment_file import load_environment
+from provision.environment_schema import SCHEMA_FILE, schema_text
+from provision.errors import ProvisionError
+from provision.lab.topology import aws_calico
+from provision.provider import DEFAULT_LAB_PROFILE, resolve_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "environments"
+
+
+def sample(name: str) -> Plan:
+    return load_environment(SAMPLES / name, kubeconfigs=False).plan()
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_samples_are_good(path: Path) -> None:
+    assert load_environment(path, kubeconfigs=False).plan().regions
+
+
+def test_the_aws_sample_is_the_published_environment() -> None:
+    plan = sample("aws-calico.yaml")
+    published = aws_calico("aws-calico").plan
+    assert plan.cni is Cni.CALICO_BGP
+    assert plan.encapsulation is Encapsulation.IPIP
+    assert plan.services_routed
+    assert plan.regions == published.regions
+    assert plan.budgets == published.budgets
+    assert plan.database == published.database
+    assert plan.region("us-west-1").dns_address == IPv4Address("172.22.0.10")
+
+
+def test_the_azure_sample_is_the_published_environment() -> None:
+    plan = sample("azure-cilium.yaml")
+    assert (plan.cni, plan.encapsulation) == (Cni.CILIUM_CLUSTERMESH, Encapsulation.VXLAN)
+    assert [region.name for region in plan.regions] == ["eastus", "westus", "northeurope"]
+    for number, region in enumerate(plan.regions, 1):
+        assert region.network == IPv4Network(f"10.{number}.0.0/16")
+        assert region.node_cidr == IPv4Network(f"10.{number}.1.0/24")
+        assert region.pod_cidr == IPv4Network(f"10.{9 + number}.0.0/16")
+        assert region.service_cidr == IPv4Network("10.43.0.0/16")
+        assert region.dns_address == IPv4Address("10.43.0.10")
+        assert (region.cluster_id, region.node_count, region.block_size) == (str(number), 3, 24)
+        assert region.as_number is None
+        assert region.route_reflector_selector is None
+    assert not plan.services_routed
+
+
+def test_the_minimal_sample_gets_its_defaults() -> None:
+    environment = load_environment(SAMPLES / "minimal.yaml", kubeconfigs=False)
+    plan, first = environment.plan(), environment.regions[0]
+    assert isinstance(environment.provider, AttachSettings)
+    assert environment.context_of(first) == first.name
+    assert environment.kubeconfig_of(first) == Path.home() / ".kube" / "config"
+    assert plan.encapsulation is Encapsulation.IPIP
+    assert plan.regions[0].dns_address == plan.regions[0].service_cidr[10]
+    assert plan.regions[0].block_size == 26
+    assert plan.regions[0].route_reflector_selector == "route-reflector=true"
+    assert plan.budgets.convergence == timedelta(seconds=30)
+    assert plan.database is None
+    assert plan.egress is None
+
+
+def test_a_relative_kubeconfig_starts_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "prod.yaml").write_text("kubeconfig: secrets/kubeconfig\n" + (SAMPLES / "minimal.yaml").read_text())
+    environment = load_environment(tmp_path / "prod.yaml", kubeconfigs=False)
+    assert environment.kubeconfig == tmp_path / "secrets" / "kubeconfig"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("2ms", 0.002), ("1m30s", 90), ("1.5s", 1.5), ("1h", 3600), ("1500ms", 1.5)]
+)
+def test_durations_are_read_and_written(text: str, seconds: float) -> None:
+    budgets = {"budgets": {"convergence": text}}
+    environment = Environment.model_validate(lab_environment("aws-calico").model_dump(by_alias=True) | budgets)
+    assert environment.budgets.convergence == timedelta(seconds=seconds)
+    written = environment.model_dump(mode="json")["budgets"]["convergence"]
+    assert Environment.model_validate(
+        environment.model_dump(by_alias=True) | {"budgets": {"convergence": written}}
+    ).budgets.convergence == timedelta(seconds=seconds)
+
+
+def test_a_lab_writes_an_environment_file_that_reads_back_as_the_same_plan(tmp_path: Path) -> None:
+    plan = aws_calico("demo", regions=5, nodes=2).plan
+    environment = Environment.from_plan(
+        plan, provider=LabSettings(kind="lab", name="demo"), kubeconfig=tmp_path / "verifier.kubeconfig"
+    )
+    (tmp_path / "environment.yaml").write_text(environment.to_yaml())
+    again = load_environment(tmp_path / "environment.yaml", kubeconfigs=False)
+    assert again == environment
+    assert again.plan() == plan
+
+
+def test_the_lab_is_an_environment_too() -> None:
+    assert resolve_environment("lab") == resolve_environment(f"lab:{DEFAULT_LAB_PROFILE}")
+    assert resolve_environment("lab").plan().regions == aws_calico("lab").plan.regions
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("lab:aws-calcio", "did you mean 'aws-calico'?"),
+        ("lab:", "expected  lab, or lab:PROFILE"),
+        ("lba", "did you mean 'lab'?"),
+        ("environments/aws-calcio.yaml", "did you mean 'environments/aws-calico.yaml'?"),
+        ("no/such/folder.yaml", "no such file"),
+    ],
+)
+def test_a_misspelt_environment_is_told_with_the_nearest_right_one(
+    spec: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ProvisionError) as caught:
+        resolve_environment(spec)
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("numbers", [{"regions": 1}, {"regions": 9}, {"nodes": 0}, {"pods": 51}])
+def test_a_lab_of_an_impossible_size_is_refused(numbers: dict[str, int]) -> None:
+    with pytest.raises(ProvisionError, match=r"a lab has|a region has|a node has"):
+        lab_environment("aws-calico", **numbers)
+
+
+def test_the_schema_in_docs_is_current() -> None:
+    assert SCHEMA_FILE.read_text() == schema_text(), "run `make schema`"
+
+
+def _keys(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every (section, key) of the JSON schema; the section of the top level is empty."""
+    keys = [("", name) for name in schema["properties"]]
+    return keys + [
+        (section, name) for section, model in schema["$defs"].items() for name in model.get("properties", ())
+    ]
+
+
+@pytest.mark.parametrize(("section", "key"), _keys(json.loads(SCHEMA_FILE.read_text())))
+def test_every_key_is_documented(section: str, key: str) -> None:
+    """docs/environment.md has a heading for each section, and below it a table row for each of its keys."""
+    headings = {
+        "": "The file",
+        "AttachSettings": "provider",
+        "LabSettings": "provider",
+        "Region": "regions",
+        "RouteReflectors": "regions[].route_reflectors",
+        "CniSettings": "cni",
+        "Database": "database",
+        "PolicyIntent": "policy",
+        "Flow": "policy.allow[]",
+        "BudgetSettings": "budgets",
+        "Egress": "egress",
+        "Probes": "probes",
+    }
+    chapters = re.split(r"^## ", (ROOT / "docs" / "environment.md").read_text(), flags=re.MULTILINE)
+    chapter = next(text for text in chapters if text.splitlines()[0].strip("`") == headings[section])
+    assert re.search(rf"^\| `{key}` \|", chapter, flags=re.MULTILINE), f"document `{key}` under {headings[section]}"
