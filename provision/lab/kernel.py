@@ -1,0 +1,82 @@
+"""Orders to the kernel inside a network namespace, by way of `ip`, `bridge` and `nft`.
+
+One process takes a whole batch, which costs less than a netlink library's import. All functions block: asyncio code
+calls them in a thread.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from provision.lab import netns
+
+
+class KernelError(Exception):
+    """The kernel refused an order; the text names the namespace, the command and the kernel's answer."""
+
+
+def ip(namespace: str, commands: Iterable[str]) -> None:
+    """Run `ip` commands in order, up to the first that fails.
+
+    Raises:
+        KernelError: a command failed.
+    """
+    _batch("ip", namespace, commands)
+
+
+def bridge(namespace: str, commands: Iterable[str]) -> None:
+    """Run `bridge` commands in order, up to the first that fails.
+
+    Raises:
+        KernelError: a command failed.
+    """
+    _batch("bridge", namespace, commands)
+
+
+def forget(program: str, namespace: str, commands: Iterable[str]) -> None:
+    """Run deletions, by `ip` or `bridge`: what has gone already, with its device or by hand, is no error."""
+    subprocess.run(
+        [program, "-n", namespace, "-force", "-batch", "-"], input=_script(commands), capture_output=True, text=True
+    )
+
+
+def load_rules(namespace: str, table: str, rules: str) -> None:
+    """Put a packet filter table in the place of the one of that name, in one transaction.
+
+    Args:
+        namespace: where.
+        table: family and name ("ip calico").
+        rules: the whole table as `nft` reads it.
+
+    Raises:
+        KernelError: a rule is wrong, or the kernel does not support it.
+    """
+    # Naming the table first makes the deletion valid when there is none yet.
+    script = f"table {table}\ndelete table {table}\n{rules}"
+    done = subprocess.run(netns.command(namespace, ["nft", "-f", "-"]), input=script, capture_output=True, text=True)
+    if done.returncode:
+        raise KernelError(f"in {namespace}: table {table} was refused: {' '.join(done.stderr.split())}")
+
+
+def _batch(program: str, namespace: str, commands: Iterable[str]) -> None:
+    orders = tuple(commands)
+    if not orders:
+        return
+    argv = [program, "-n", namespace, "-batch", "-"]
+    done = subprocess.run(argv, input=_script(orders), capture_output=True, text=True)
+    if done.returncode:
+        raise KernelError(f"in {namespace}: {_failure(program, orders, done.stderr)}")
+
+
+def _script(commands: Iterable[str]) -> str:
+    return "".join(f"{command}\n" for command in commands)
+
+
+def _failure(program: str, orders: Sequence[str], answer: str) -> str:
+    # After the kernel's answer comes "Command failed -:7": line 7 of the standard input.
+    failed = re.search(r"^Command failed -:(\d+)", answer, re.MULTILINE)
+    order = f"{program} {orders[int(failed[1]) - 1]}" if failed else f"{program} -batch"
+    reason = " ".join(line for line in answer.splitlines() if not line.startswith("Command failed"))
+    return f"`{order}` failed: {reason or 'no reason given'}"
