@@ -1,0 +1,144 @@
+"""Runs the agent in a pod: one exec, a plan in, a result out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from probes.cluster import Completed
+from probes.errors import AgentCrashed, ExecFailed
+
+Operation: TypeAlias = dict[str, Any]
+
+ATTEMPTS = 3
+OVERHEAD = timedelta(seconds=15)
+"""What connecting, starting Python and both control probes may take, on top of the plan's own deadline."""
+
+MARK = b"\x1eRESULT "
+BOOT = "import sys;b=sys.stdin.buffer;n=int(b.readline());exec(compile(b.read(n),'<agent>','exec'))"
+COMMAND = ["python3", "-I", "-S", "-c", BOOT]
+
+
+class Execs(Protocol):
+    """Anything that can run a command in a pod: a cluster."""
+
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        command: list[str],
+        *,
+        within: timedelta,
+        stdin: bytes = b"",
+        container: str | None = None,
+    ) -> Completed:
+        """Run it to its end."""
+
+
+@dataclass(frozen=True)
+class AgentRun:
+    """What an agent answered.
+
+    Attributes:
+        operations: the answers, one per operation of the plan, in its order.
+        health: how the instrument itself fared.
+        clock: wall and monotonic time at the start (seconds), and how long it took.
+        retries: how often the exec had to be opened again before the agent answered.
+    """
+
+    operations: tuple[dict[str, Any], ...]
+    health: dict[str, Any]
+    clock: dict[str, float]
+    retries: int
+
+    @property
+    def control_failure(self) -> str:
+        """Why the agent must not be believed: its own listener did not answer it; "" when it did."""
+        return str(self.health["control_before"] or self.health["control_after"])
+
+
+@cache
+def agent_source() -> bytes:
+    """The agent's source code."""
+    return (Path(__file__).parent / "agent.py").read_bytes()
+
+
+def run_agent(
+    cluster: Execs,
+    namespace: str,
+    pod: str,
+    operations: list[Operation],
+    *,
+    within: timedelta,
+    control: tuple[str, int, str] | None = None,
+) -> AgentRun:
+    """Run a plan in a pod.
+
+    Only a stream that broke is tried again, and never one that gave a result: the instrument is repeated, not the
+    measurement.
+
+    Args:
+        cluster: where the pod is.
+        namespace: the pod's.
+        pod: its name.
+        operations: what to do, as probes/agent.py describes it.
+        within: time for the operations; what is unfinished then is inconclusive.
+        control: address, port and identity of a listener that must answer before and after.
+
+    Raises:
+        PodGone: the pod is not there, or went away.
+        ExecFailed: the stream broke, again and again.
+        AgentCrashed: the agent ended without a result, or with a garbled one.
+        DeadlineExceeded: no result in time.
+    """
+    plan = {"deadline": within.total_seconds(), "control": control, "operations": operations}
+    stdin = framed(agent_source()) + framed(json.dumps(plan).encode("ascii"))
+    retries = 0
+
+    def again(_state: RetryCallState) -> None:
+        nonlocal retries
+        retries += 1
+
+    attempts = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(0.1, 1.0),
+        retry=retry_if_exception_type(ExecFailed),
+        before_sleep=again,
+        reraise=True,
+    )
+    completed = attempts(cluster.exec, namespace, pod, COMMAND, within=within + OVERHEAD, stdin=stdin)
+    result = read_result(pod, completed)
+    return AgentRun(tuple(result["operations"]), result["health"], result["clock"], retries)
+
+
+def framed(data: bytes) -> bytes:
+    """Bytes behind their length: the reader needs no end of file, which exec v4 cannot give."""
+    return b"%d\n" % len(data) + data
+
+
+def read_result(pod: str, completed: Completed) -> dict[str, Any]:
+    """The last framed result on standard output. Raises AgentCrashed when there is none."""
+    said = completed.stderr[-800:].decode("utf-8", "replace").strip()
+    if completed.exit_code:
+        raise AgentCrashed(f"{pod}: the agent ended with {completed.exit_code}: {said or 'it said nothing'}")
+    _before, mark, rest = completed.stdout.rpartition(MARK)
+    size, _space, body = rest.partition(b" ")
+    if not mark or not size.isdigit():
+        raise AgentCrashed(f"{pod}: the agent ended without a result: {said or 'it said nothing'}")
+    if len(body) < int(size):
+        raise AgentCrashed(f"{pod}: the result is cut short ({len(body)} of {int(size)} bytes)")
+    result: dict[str, Any] = json.loads(body[: int(size)])
+    return result
+
+
+def column(batch: dict[str, Any], name: str) -> list[Any]:
+    """One column of a batch's result, spelt out: a value per probe."""
+    encoded = batch["columns"][name]
+    values, index = encoded["values"], encoded["index"]
+    return values * batch["count"] if index is None else [values[place] for place in index]
