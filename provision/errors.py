@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -59,3 +60,15 @@ class EnvironmentSpecError(ProvisionError):
 
 class UnreachableError(ProvisionError):
     """An environment is described well, but a part of it does not answer, or not to us."""
+
+
+class CompoundError(ProvisionError):
+    """More than one thing is wrong at once; each is told in full."""
+
+    def __init__(self, what: str, errors: Sequence[ProvisionError]) -> None:
+        super().__init__(what)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        """The headline, then every error."""
+        return "\n".join([self.what, *(str(error) for error in self.errors)])

@@ -1,0 +1,73 @@
+"""Attach: clusters that are there, reached by the user's kubeconfig. Nothing is created here and nothing removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.facts import Gap, Networks
+from analysis.fleet import Capability, ClusterHandle, Fleet
+from analysis.plan import Cni
+from provision.identity import identify, refuse_one_cluster_twice
+
+if TYPE_CHECKING:
+    from provision.environment import Environment
+    from provision.provider import Progress
+
+CNI_CAPABILITIES = {Cni.CALICO_BGP: Capability.BGP, Cni.CILIUM_CLUSTERMESH: Capability.TUNNEL_MAP}
+
+
+@dataclass(frozen=True)
+class AttachProvider:
+    """Uses clusters that somebody else brought up. Probe pods are the only thing made in them, and not by this."""
+
+    name: str = "attach"
+
+    def up(self, environment: Environment, *, folder: Path, progress: Progress) -> Fleet:
+        """See that every API server answers, that each is another cluster, and that its CNI is the planned one.
+
+        Raises:
+            ProvisionError: a cluster cannot be used; all of them are told, not only the first.
+        """
+        handles = tuple(
+            ClusterHandle(region.name, str(environment.kubeconfig_of(region)), environment.context_of(region))
+            for region in environment.regions
+        )
+        progress.stage(f"asking {len(handles)} API servers")
+        refuse_one_cluster_twice(handles, identify(handles, environment.cni.kind))
+        return Fleet(
+            plan=environment.plan(),
+            provider=self.name,
+            clusters=handles,
+            capabilities=capabilities(environment),
+            probe_image=environment.probes.image,
+            probe_namespace=environment.probes.namespace,
+            probe_pull_secret=environment.probes.pull_secret,
+        )
+
+    def wait_ready(self, fleet: Fleet, within: timedelta) -> None:
+        """Return at once: whether somebody else's environment is well is what the checks are there to say."""
+
+    def down(self, fleet: Fleet) -> None:
+        """Leave everything as it is: what was made in the clusters is removed by whoever made it."""
+
+    def networks(self, fleet: Fleet) -> Networks:
+        """A gap for every region: Kubernetes does not know the cloud's networks."""
+        return Networks(
+            networks=(),
+            gaps=tuple(
+                Gap(handle.region, "network and subnets", "attach cannot read the cloud") for handle in fleet.clusters
+            ),
+        )
+
+
+def capabilities(environment: Environment) -> frozenset[Capability]:
+    """What the environment file lets checks do. Leave to disrupt is never in the file: a person gives it each time."""
+    found = {CNI_CAPABILITIES[environment.cni.kind]}
+    if environment.probes.host_network:
+        found.add(Capability.NODE_PROBES)
+    if environment.egress:
+        found.add(Capability.EGRESS_TARGET)
+    return frozenset(found)
