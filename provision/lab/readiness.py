@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -31,6 +31,7 @@ _LOOK_EVERY = timedelta(milliseconds=25)
 _ANSWER_TIMEOUT_S = 0.5
 _REJECT = 0x0200
 _ADMIN = "admin"
+_PROBE_LABEL = "meshproof/run"
 _WORKLOADS = ("daemonsets", "deployments", "statefulsets")
 
 
@@ -60,7 +61,7 @@ def await_mesh(folder: LabFolder, topology: LabTopology) -> None:
         _wait_for(check_routes, topology, node)
         _wait_for(check_sessions, topology, node)
     for region in topology.regions:
-        _wait_for(check_workloads, clusters[region.name])
+        _wait_for(check_pods, clusters[region.name])
         _wait_for(check_dns, region)
 
 
@@ -126,20 +127,24 @@ def ask_bird(node: LabNode, command: str) -> list[str]:
             return lines
 
 
-def check_workloads(cluster: Cluster) -> None:
-    """Every pod that the cluster's workloads ask for is ready.
+def check_pods(cluster: Cluster) -> None:
+    """Every pod that the cluster's workloads ask for is there, and every pod but the probes' is ready.
 
     Raises:
         NotReadyError: one is not.
     """
     for plural in _WORKLOADS:
-        for workload in json.loads(cluster.get(f"/apis/apps/v1/{plural}"))["items"]:
+        for workload in cluster.items(f"/apis/apps/v1/{plural}"):
             status = workload.get("status", {})
             wanted = status.get("desiredNumberScheduled", workload["spec"].get("replicas", 1))
             ready = status.get("numberReady", status.get("readyReplicas", 0))
             if ready < wanted:
-                name = f"{workload['metadata']['namespace']}/{workload['metadata']['name']}"
-                raise NotReadyError(f"{cluster.region}: {ready} of {wanted} pods of {name} are ready")
+                raise NotReadyError(f"{cluster.region}: {ready} of {wanted} pods of {_full_name(workload)} are ready")
+    for pod in cluster.items(f"/api/v1/pods?labelSelector=!{_PROBE_LABEL}"):
+        conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
+        if conditions.get("Ready") != "True":
+            phase = pod.get("status", {}).get("phase", "unknown")
+            raise NotReadyError(f"{cluster.region}: pod {_full_name(pod)} is {phase}, not ready")
 
 
 def check_dns(region: LabRegion) -> None:
@@ -194,6 +199,20 @@ class Cluster:
                 f"{self.region}: GET {path} gave {response.status}: {body[:200].decode(errors='replace')}"
             )
         return body
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """The objects of a list.
+
+        Raises:
+            NotReadyError: there is no answer, or it is not 200.
+        """
+        objects: list[dict[str, Any]] = json.loads(self.get(path))["items"]
+        return objects
+
+
+def _full_name(item: Mapping[str, Any]) -> str:
+    metadata = item["metadata"]
+    return f"{metadata['namespace']}/{metadata['name']}"
 
 
 def _clusters(folder: LabFolder) -> dict[str, Cluster]:

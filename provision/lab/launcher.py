@@ -1,0 +1,342 @@
+"""The host's side of a lab: prepare its folder, start its container, follow its stages.
+
+The API servers' listening sockets are made here, before the container is: a socket stays in the network namespace of
+its birth, so the host reaches a server that runs in the lab's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from provision.errors import ProvisionError
+from provision.lab import seed
+from provision.lab.agents_config import AgentsConfig, ClusterAccess
+from provision.lab.container import STAY, ContainerConfig
+from provision.lab.kube.pki import (
+    ADMIN,
+    VERIFIER,
+    ClusterPki,
+    Identity,
+    KubeContext,
+    create_cluster_pki,
+    write_kubeconfig,
+)
+from provision.lab.paths import LabFolder
+from provision.lab.stages import Stage, milestones
+from provision.lab.state import Lab, LabState, Process, write_state
+from provision.lab.topology import LabRegion, LabTopology
+from provision.provider import Progress
+
+START_DEADLINE = timedelta(seconds=90)
+
+_LOOPBACK = "127.0.0.1"
+_LOOK_EVERY_MS = 20
+_BACKLOG = 256
+_PROJECT = Path(__file__).parents[2]
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_TOOLS = {
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "bird": "bird2",
+    "ping": "iputils-ping",
+    "dnsmasq": "dnsmasq-base",
+}
+_WITH_USER_NAMESPACE = ("--user", "--map-root-user")
+_NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
+_STAGE_WORDS = {
+    Stage.FABRIC: "networks are there, waiting for the API servers",
+    Stage.API: "API servers answer, waiting for BGP, pods and DNS",
+}
+
+_children: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
+"""Labs launched by this process and its ends of their lifelines, which must stay open for as long as it lives."""
+
+
+class LabUnavailableError(ProvisionError):
+    """This machine cannot run labs; the text says what would have to change."""
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """A region's API server as the host sees it."""
+
+    region: LabRegion
+    socket: socket.socket
+
+    @property
+    def url(self) -> str:
+        return f"https://{_LOOPBACK}:{self.socket.getsockname()[1]}"
+
+
+@cache
+def isolation() -> tuple[str, ...]:
+    """The options for `unshare` that give a lab its namespaces here, found by trying them.
+
+    Raises:
+        LabUnavailableError: the machine allows neither user namespaces nor, for want of root, namespaces without one.
+    """
+    if sys.platform != "linux":
+        raise LabUnavailableError(
+            "the lab needs Linux network namespaces",
+            observed=f"this is {sys.platform}",
+            remedy="run it in a Linux virtual machine, or point --env at clusters of your own",
+        )
+    missing = {tool: package for tool, package in _TOOLS.items() if not shutil.which(tool, path=_search_path())}
+    if missing:
+        raise LabUnavailableError(
+            f"the lab needs tools that are not installed: {', '.join(missing)}",
+            remedy=f"make setup, or sudo apt-get install {' '.join(sorted(set(missing.values())))}",
+        )
+    refused = _refusal(_WITH_USER_NAMESPACE)
+    if refused is None:
+        return (*_WITH_USER_NAMESPACE, *_NAMESPACES)
+    if os.geteuid() == 0:
+        refused = _refusal(())
+        if refused is None:
+            return _NAMESPACES
+    raise LabUnavailableError(
+        "this machine does not let the lab make its network namespaces",
+        observed=refused,
+        cause="a container without the right to, AppArmor (Ubuntu 24.04: kernel.apparmor_restrict_unprivileged_userns) "
+        "or a sysctl (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+        remedy="allow user namespaces, or run as root (in Docker: --privileged)",
+    )
+
+
+def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> Lab:
+    """Start a lab. It ends with this process unless `let_live` is called.
+
+    Returns as soon as the container runs; `await_stage` follows it from there.
+
+    Args:
+        topology: which lab.
+        folder: an existing empty folder, or one from `state.claim`.
+        progress: told what is being done.
+
+    Raises:
+        LabUnavailableError: this machine cannot run labs.
+        ProvisionError: the container could not be started.
+    """
+    requested = time.monotonic()
+    options = isolation()
+    progress.stage("certificates and configuration")
+    folder.logs.mkdir(mode=0o700)
+    folder.spec.write_text(json.dumps(topology.to_spec()) + "\n")
+    listeners = tuple(_Listener(region, _listen()) for region in topology.regions)
+    try:
+        pki = {region.name: _create_pki(folder, region) for region in topology.regions}
+        _write_apiserver_config(folder, topology, pki, listeners)
+        _write_agents_config(folder, topology, pki)
+        _write_kubeconfig(folder.admin_kubeconfig, pki, listeners, ADMIN)
+        _write_kubeconfig(folder.verifier_kubeconfig, pki, listeners, VERIFIER)
+        progress.stage("networks")
+        process = _start_container(options, folder, listeners, requested)
+        api = {listener.region.name: listener.url for listener in listeners}
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+    state = LabState(
+        name=topology.name,
+        profile=topology.profile,
+        process=process,
+        user_namespace="--user" in options,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        api=api,
+    )
+    write_state(folder, state)
+    _write_environment(folder, topology)
+    return Lab(folder, state)
+
+
+def await_stage(lab: Lab, stage: Stage, *, within: timedelta = START_DEADLINE, progress: Progress) -> None:
+    """Return once the lab has reached that stage.
+
+    Raises:
+        ProvisionError: the lab has ended, or is not there in time; the text says what was missing.
+    """
+    deadline = time.monotonic() + within.total_seconds()
+    told = 0
+    try:
+        end_of_lab = os.pidfd_open(lab.state.process.pid)
+    except ProcessLookupError:
+        raise _failure(lab) from None
+    try:
+        ended = select.poll()
+        ended.register(end_of_lab, select.POLLIN)
+        while True:
+            over = bool(ended.poll(_LOOK_EVERY_MS))
+            reached = milestones(lab.folder.stages)
+            for milestone in reached[told:]:
+                if milestone.stage in _STAGE_WORDS:
+                    progress.stage(_STAGE_WORDS[milestone.stage])
+            told = len(reached)
+            if any(milestone.stage is stage for milestone in reached):
+                return
+            if over:
+                raise _failure(lab)
+            if time.monotonic() > deadline:
+                raise ProvisionError(
+                    f"the lab was not {stage.value} within {within.total_seconds():.0f} s",
+                    where=lab.state.name,
+                    observed=f"it is {lab.stage}",
+                    remedy=f"look at {lab.folder.logs}",
+                )
+    finally:
+        os.close(end_of_lab)
+
+
+def let_live(lab: Lab) -> None:
+    """Let a lab that this process launched outlive it."""
+    _, lifeline = _children[lab.state.process.pid]
+    os.write(lifeline, STAY)
+
+
+def _failure(lab: Lab) -> ProvisionError:
+    reached = milestones(lab.folder.stages)
+    log = lab.folder.logs / "container.log"
+    last_words = reached[-1].error if reached else ""
+    return ProvisionError(
+        "the lab has ended",
+        where=lab.state.name,
+        observed=last_words or (log.read_text(errors="replace").strip() if log.exists() else "") or "no word of it",
+        remedy=f"look at {lab.folder.logs}",
+    )
+
+
+def _refusal(user: tuple[str, ...]) -> str | None:
+    """Make the namespaces and use them as a lab would; None when that works, else what was said."""
+    script = "mount -t tmpfs tmpfs /run && ip link set lo up"
+    done = subprocess.run(
+        ["unshare", *user, *_NAMESPACES, "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": _search_path()},
+    )
+    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+
+
+def _search_path() -> str:
+    """$PATH and the folders of the system's tools, which an ordinary user's $PATH may lack."""
+    return os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *_SYSTEM_FOLDERS))
+
+
+def _listen() -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((_LOOPBACK, 0))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _create_pki(folder: LabFolder, region: LabRegion) -> ClusterPki:
+    addresses: dict[str, IPv4Address] = {node.name: node.address for node in region.nodes}
+    return create_cluster_pki(folder.pki, region.name, addresses)
+
+
+def _write_apiserver_config(
+    folder: LabFolder, topology: LabTopology, pki: Mapping[str, ClusterPki], listeners: tuple[_Listener, ...]
+) -> None:
+    clusters = []
+    for listener in listeners:
+        region, cluster = listener.region, pki[listener.region.name]
+        objects = folder.path / f"seed-{region.name}.json"
+        objects.write_text(json.dumps(seed.objects(topology, region)))
+        clusters.append(
+            {
+                "region": region.name,
+                "fd": listener.socket.fileno(),
+                "port": seed.API_SERVER_PORT + region.index,
+                "certificate": str(cluster.api_server.certificate),
+                "key": str(cluster.api_server.key),
+                "ca": str(cluster.ca),
+                "tokens": str(cluster.tokens_file),
+                "kubelet_client_certificate": str(cluster.kubelet_client.certificate),
+                "kubelet_client_key": str(cluster.kubelet_client.key),
+                "seed": str(objects),
+            }
+        )
+    folder.apiserver.write_text(json.dumps({"clusters": clusters}, indent=2) + "\n")
+
+
+def _write_agents_config(folder: LabFolder, topology: LabTopology, pki: Mapping[str, ClusterPki]) -> None:
+    config = AgentsConfig(
+        topology=topology,
+        clusters=tuple(
+            ClusterAccess(
+                region=region.name,
+                server=f"https://{_LOOPBACK}:{seed.API_SERVER_PORT + region.index}",
+                ca=pki[region.name].ca,
+                tokens=pki[region.name].tokens_file,
+                kubelet_certificate=pki[region.name].kubelets.certificate,
+                kubelet_key=pki[region.name].kubelets.key,
+            )
+            for region in topology.regions
+        ),
+    )
+    folder.agents.write_text(json.dumps(config.to_json(), indent=2) + "\n")
+
+
+def _write_kubeconfig(
+    file: Path, pki: Mapping[str, ClusterPki], listeners: tuple[_Listener, ...], identity: Identity
+) -> None:
+    write_kubeconfig(
+        file,
+        [
+            KubeContext(region, listener.url, pki[region].ca, pki[region].token(identity))
+            for listener in listeners
+            for region in (listener.region.name,)
+        ],
+    )
+
+
+def _write_environment(folder: LabFolder, topology: LabTopology) -> None:
+    from provision.environment import Environment, LabSettings  # pydantic: imported while the container starts
+
+    environment = Environment.from_plan(
+        topology.plan,
+        provider=LabSettings(kind="lab", name=topology.name, pods=topology.pods_per_node, timers=topology.timers),
+        kubeconfig=folder.verifier_kubeconfig,
+    )
+    folder.environment.write_text(environment.to_yaml())
+
+
+def _start_container(
+    options: tuple[str, ...], folder: LabFolder, listeners: tuple[_Listener, ...], requested: float
+) -> Process:
+    reader, writer = os.pipe()
+    inherited = tuple(listener.socket.fileno() for listener in listeners)
+    config = ContainerConfig(folder.path, requested, reader, inherited)
+    with (folder.logs / "container.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["unshare", *options, sys.executable, "-m", "provision.lab.container", config.to_json()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(reader, *inherited),
+            cwd="/",
+            env=_container_environment(),
+            start_new_session=True,
+        )
+    os.close(reader)
+    _children[process.pid] = (process, writer)
+    return Process.of(process.pid)
+
+
+def _container_environment() -> dict[str, str]:
+    """Ours, without what would change how Python runs there: the lab's modules come from this project alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**kept, "PATH": _search_path(), "PYTHONPATH": str(_PROJECT), "PYTHONSAFEPATH": "1"}
