@@ -1,0 +1,14 @@
+"""The plugins of the suites, one concern each. Each stands after those it builds on."""
+
+pytest_plugins = [
+    "fixtures.progress",
+    "fixtures.facts",
+    "fixtures.environment",
+    "fixtures.probing",
+    "fixtures.requirements",
+    "fixtures.lease",
+    "fixtures.evidence",
+    "fixtures.require",
+    "fixtures.compliance",
+    "fixtures.options",
+]
