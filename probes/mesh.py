@@ -47,6 +47,10 @@ class Mesh:
                 self._clusters[region] = Cluster(self.fleet.cluster(region))
             return self._clusters[region]
 
+    def submit(self, region: str, work: Callable[[Cluster], R]) -> Future[R]:
+        """Do the work at that region's cluster, in the background."""
+        return self._pools[region].submit(lambda: work(self.cluster(region)))
+
     def each(
         self, items: Iterable[T], region: Callable[[T], str], work: Callable[[Cluster, T], R]
     ) -> list[tuple[T, R | ProbeError]]:
