@@ -1,0 +1,238 @@
+"""calico-node on every node of the lab: watches the objects, renders what follows from them, applies what changed.
+
+One loop looks at all clusters after every burst of events and computes each node's targets; one loop per node brings
+BIRD and the kernel there. Nothing is done on a timer except to try again what failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.lab import kernel
+from provision.lab.agents_config import host_tree
+from provision.lab.calico import bird, birdconfig, felix
+from provision.lab.calico.ipam import Ipam
+from provision.lab.calico.resources import (
+    BGP_CONFIGURATIONS,
+    BGP_PEERS,
+    BLOCK_AFFINITIES,
+    FELIX_CONFIGURATIONS,
+    IP_POOLS,
+    IPAM_BLOCKS,
+    BgpConfiguration,
+    CalicoCluster,
+    CalicoNode,
+    FelixConfiguration,
+    read_all,
+    read_bgp_configuration,
+    read_bgp_peer,
+    read_block_affinity,
+    read_felix_configuration,
+    read_node,
+    read_pool,
+)
+from provision.lab.kube.client import NODES, ApiClient, ApiError, Change, ChangeKind, Reflector, synced
+from provision.lab.topology import LabNode, LabTopology, Timers
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.02
+"""How long a burst of events may go on before it is acted upon."""
+
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 2.0
+BIRD_FOLDER = "var/run/calico"
+
+# What a node that is no longer part of its cluster should do: nothing.
+_NO_CLUSTER = CalicoCluster(bgp=BgpConfiguration(node_mesh=False))
+
+
+class ClusterWatch:
+    """One cluster's Calico objects, kept current."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self.nodes = Reflector(client, NODES)
+        self.pools = Reflector(client, IP_POOLS)
+        self.affinities = Reflector(client, BLOCK_AFFINITIES)
+        self.blocks = Reflector(client, IPAM_BLOCKS)
+        self._bgp = Reflector(client, BGP_CONFIGURATIONS)
+        self._peers = Reflector(client, BGP_PEERS)
+        self._felix = Reflector(client, FELIX_CONFIGURATIONS)
+        self.ipam = Ipam(client, nodes=self.nodes, pools=self.pools, affinities=self.affinities, blocks=self.blocks)
+        self._rendered_from = (self.nodes, self.pools, self.affinities, self._bgp, self._peers, self._felix)
+
+    async def run(self, changed: asyncio.Event) -> None:
+        """Watch until cancelled; `changed` is set after every change that routing or filtering may follow from."""
+        for reflector in self._rendered_from:
+            reflector.add_handler(lambda _change: changed.set())
+        async with asyncio.TaskGroup() as tasks:
+            self.nodes.add_handler(lambda change: self._take_back_blocks(change, tasks))
+            for reflector in (*self._rendered_from, self.blocks):
+                tasks.create_task(reflector.run())
+            tasks.create_task(self.ipam.run())
+
+    async def synced(self) -> None:
+        """Wait for the first list of everything."""
+        await synced(*self._rendered_from, self.blocks)
+
+    def snapshot(self) -> CalicoCluster:
+        """The objects as they are now; what cannot be understood is logged and left out."""
+        bgp, felix_configuration = self._bgp.get("default"), self._felix.get("default")
+        return CalicoCluster(
+            nodes=read_all(read_node, self.nodes, log.warning),
+            pools=read_all(read_pool, self.pools, log.warning),
+            bgp=next(iter(read_all(read_bgp_configuration, [bgp] if bgp else [], log.warning)), BgpConfiguration()),
+            peers=read_all(read_bgp_peer, self._peers, log.warning),
+            blocks=read_all(read_block_affinity, self.affinities, log.warning),
+            felix=next(
+                iter(
+                    read_all(
+                        read_felix_configuration, [felix_configuration] if felix_configuration else [], log.warning
+                    )
+                ),
+                FelixConfiguration(),
+            ),
+        )
+
+    def _take_back_blocks(self, change: Change, tasks: asyncio.TaskGroup) -> None:
+        if change.kind is ChangeKind.DELETED:
+            tasks.create_task(self._release_node(change.object["metadata"]["name"]))
+
+    async def _release_node(self, node: str) -> None:
+        """Give back the blocks of a node that has left the cluster, as calico-kube-controllers does."""
+        claims = [claim for claim in self.affinities if claim["spec"].get("node") == node]
+        blocks = [block for block in self.blocks if block["spec"].get("affinity") == f"host:{node}"]
+        try:
+            for claim in claims:
+                await self._client.delete(BLOCK_AFFINITIES, claim["metadata"]["name"])
+            for block in blocks:
+                await self._client.delete(IPAM_BLOCKS, block["metadata"]["name"])
+        except ApiError as error:
+            log.warning("blocks of %s, which is gone, are not all given back: %s", node, error)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a node should run: the text of bird.cfg, and the state of its kernel."""
+
+    bird: str
+    dataplane: felix.DataplaneState
+
+
+class _NodeAgent:
+    """Brings one node to its target; a newer target replaces one that has not been reached."""
+
+    def __init__(self, node: LabNode) -> None:
+        self.name = node.name
+        self.region = node.region
+        self.last_seen: CalicoNode | None = None
+        self._folder = host_tree(node.name) / BIRD_FOLDER
+        self._dataplane = felix.Dataplane(node.netns)
+        self._target: _Target | None = None
+        self._news = asyncio.Event()
+
+    def aim(self, target: _Target) -> None:
+        """Set what the node should be."""
+        if target != self._target:
+            if self._target is None or target.bird != self._target.bird:
+                self._write(target.bird)
+            self._target = target
+            self._news.set()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Apply each new target once the node's namespace is there."""
+        await ready.wait()
+        applied: _Target | None = None
+        delay = RETRY_FIRST_S
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            target = self._target
+            if target is None:
+                continue
+            try:
+                if applied is None or target.dataplane != applied.dataplane:
+                    await asyncio.to_thread(self._dataplane.apply, target.dataplane)
+                if applied is None or target.bird != applied.bird:
+                    await bird.reconfigure(self._folder / "bird.ctl")
+            except (kernel.KernelError, bird.BirdError) as error:
+                # BIRD has not started yet, or was killed; when it starts it may read the file before the last change.
+                log.debug("%s: trying again in %.1f s: %s", self.name, delay, error)
+                await self._news_or(delay)
+                delay = min(2 * delay, RETRY_MOST_S)
+                continue
+            applied, delay = target, RETRY_FIRST_S
+
+    async def _news_or(self, delay: float) -> None:
+        try:
+            async with asyncio.timeout(delay):
+                await self._news.wait()
+        except TimeoutError:
+            self._news.set()
+
+    def _write(self, text: str) -> None:
+        """Replace bird.cfg in one step, so that a starting BIRD never reads half of it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._folder / "bird.cfg.new"
+        fresh.write_text(text)
+        fresh.rename(Path(self._folder / "bird.cfg"))
+
+
+class CalicoController:
+    """calico-node for all nodes of the lab.
+
+    Args:
+        topology: the lab.
+        watches: by region.
+    """
+
+    def __init__(self, topology: LabTopology, watches: Mapping[str, ClusterWatch]) -> None:
+        self._timers: Timers = topology.timers
+        self._watches = watches
+        self._agents = [_NodeAgent(node) for node in topology.nodes]
+        self._changed = asyncio.Event()
+
+    async def run(self, fabric_ready: asyncio.Event) -> None:
+        """Run until cancelled. The kernel is not touched before `fabric_ready`."""
+        async with asyncio.TaskGroup() as tasks:
+            for watch in self._watches.values():
+                tasks.create_task(watch.run(self._changed))
+            for agent in self._agents:
+                tasks.create_task(agent.run(fabric_ready))
+            tasks.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        for watch in self._watches.values():
+            await watch.synced()
+        self._changed.set()
+        seen: dict[str, CalicoCluster] = {}
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._changed.clear()
+            clusters = {region: watch.snapshot() for region, watch in self._watches.items()}
+            if clusters != seen:
+                seen = clusters
+                self._aim(clusters)
+
+    def _aim(self, clusters: Mapping[str, CalicoCluster]) -> None:
+        tunnel_nodes = [node for cluster in clusters.values() for node in cluster.nodes]
+        by_name = {node.name: node for node in tunnel_nodes}
+        for agent in self._agents:
+            cluster, node, endpoints = clusters[agent.region], by_name.get(agent.name), tunnel_nodes
+            if node is None:
+                if agent.last_seen is None:
+                    continue
+                cluster, node, endpoints = _NO_CLUSTER, agent.last_seen, []
+            agent.last_seen = node
+            agent.aim(
+                _Target(
+                    birdconfig.render(cluster, node, endpoints, self._timers),
+                    felix.desired_state(cluster, node, endpoints),
+                )
+            )
