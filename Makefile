@@ -1,0 +1,63 @@
+# Everything a person or a machine does with this project. `make help` lists it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup verify test check prove bench lab-up lab-down schema clean
+
+PYTHON_BIN := .venv/bin/python
+PYTEST := $(PYTHON_BIN) -m pytest
+TESTS := tests/
+NAME ?= demo
+PROFILE ?= aws-calico
+ENV ?= lab:$(PROFILE)
+ARGS ?=
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  ENV=FILE      environment to verify (default: the lab)       make verify ENV=prod.yaml'
+	@echo '  ARGS="..."    more arguments for the program that is run     make verify ARGS="-k reachability"'
+	@echo '  NAME=demo     which lab lab-up and lab-down mean'
+
+setup: ## Install what is missing: system tools (apt) and Python packages (.venv)
+	@tools/setup.sh --dev
+
+verify: ## Verify the lab, or ENV=FILE, and write the reports; fails unless every requirement is met
+	@tools/setup.sh
+	@$(PYTEST) suites/ -n auto --env '$(ENV)' $(ARGS)
+
+test: ## Run this project's own tests
+	@tools/setup.sh --dev
+	@$(PYTEST) $(TESTS) -n auto $(ARGS)
+
+check: ## Lint, format, types, import directions, and the tests of the judges
+	@tools/setup.sh --dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+	@$(PYTEST) tests/unit/analysis -q
+
+prove: ## Plant every fault of the catalogue and see the checks turn red (reports/proof.md)
+	@tools/setup.sh --dev
+	@$(PYTHON_BIN) tools/prove.py $(ARGS)
+
+bench: ## Measure speed and memory (reports/bench.json)
+	@tools/setup.sh --dev
+	@$(PYTHON_BIN) tools/bench.py $(ARGS)
+
+lab-up: ## Bring the lab NAME up and keep it
+	@tools/setup.sh
+	@$(PYTHON_BIN) -m provision up 'lab:$(PROFILE)' --name '$(NAME)' $(ARGS)
+
+lab-down: ## Take the lab NAME down
+	@$(PYTHON_BIN) -m provision down '$(NAME)'
+
+schema: ## Write docs/environment.schema.json anew
+	@tools/setup.sh
+	@$(PYTHON_BIN) -m provision.environment_schema
+
+clean: ## Remove reports and caches; .venv stays
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find reports -mindepth 1 -maxdepth 1 ! -name templates ! -name README.md -exec rm -rf {} +
