@@ -1,0 +1,94 @@
+"""`python -m provision.lab.agents CONFIG.json`: everything of a cluster that is not the API server, for all clusters.
+
+Kubelets, controllers, calico-node, kube-proxy and DNS records: each part is an API client with its own identity, and
+knows the others only through the API. They share a process to save memory and nothing else. The configuration is
+`agents_config.AgentsConfig` as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from provision.lab.agents_config import AgentsConfig, ClusterAccess
+from provision.lab.calico.controller import CalicoController, ClusterWatch
+from provision.lab.dns import ClusterDns
+from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
+from provision.lab.proxy import ServiceProxy
+from provision.lab.topology import LabRegion
+
+CALICO_NODE = "system:serviceaccount:calico-system:calico-node"
+KUBE_PROXY = "system:kube-proxy"
+
+LOOK_EVERY_S = 0.01
+
+
+class Agents:
+    """All agents of a lab."""
+
+    def __init__(self, config: AgentsConfig) -> None:
+        self._config = config
+        self._fabric_ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until cancelled, or until one of them fails: half a lab would only give wrong verdicts."""
+        topology = self._config.topology
+        async with AsyncExitStack() as clients, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._await_fabric())
+            watches = {}
+            for region in topology.regions:
+                access = self._config.cluster(region.name)
+                await _await_server(access.server)
+                watches[region.name] = ClusterWatch(await clients.enter_async_context(_client(access, CALICO_NODE)))
+                self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
+            tasks.create_task(CalicoController(topology, watches).run(self._fabric_ready))
+
+    def _start_services(self, tasks: asyncio.TaskGroup, client: ApiClient, region: LabRegion) -> None:
+        """kube-proxy and the DNS records, which are made from the same objects."""
+        services, slices = Reflector(client, SERVICES), Reflector(client, ENDPOINT_SLICES)
+        config_maps = Reflector(client, CONFIG_MAPS, namespace="kube-system")
+        proxy = ServiceProxy(services, slices, [node.netns for node in region.nodes], region.plan.pod_cidr)
+        dns = ClusterDns(services, slices, config_maps, [node.name for node in region.nodes])
+        for reflector in (services, slices, config_maps):
+            tasks.create_task(reflector.run())
+        tasks.create_task(proxy.run(self._fabric_ready))
+        tasks.create_task(dns.run())
+
+    async def _await_fabric(self) -> None:
+        """The fabric is built by another process, which leaves a file when it is done."""
+        while not self._config.fabric_ready.exists():
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._fabric_ready.set()
+
+
+def _client(access: ClusterAccess, user: str) -> ApiClient:
+    return ApiClient(access.server, ca=access.ca, token=access.token(user), name=user.rsplit(":", 1)[-1])
+
+
+async def _await_server(url: str) -> None:
+    """Return once somebody listens: at the start of a lab this is quicker than the clients' own patience."""
+    server = urlsplit(url)
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(server.hostname, server.port)
+        except OSError:
+            await asyncio.sleep(LOOK_EVERY_S)
+        else:
+            writer.close()
+            return
+
+
+def main() -> None:
+    """Run the agents that the file named on the command line describes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = AgentsConfig.from_json(json.loads(Path(sys.argv[1]).read_text()))
+    asyncio.run(Agents(config).run())
+
+
+if __name__ == "__main__":
+    main()
