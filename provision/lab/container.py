@@ -25,6 +25,7 @@ from types import FrameType
 
 from provision.lab import fabric, readiness
 from provision.lab.agents_config import FABRIC_READY
+from provision.lab.kube.reader import UnreadableError
 from provision.lab.netns import NETNS_DIR
 from provision.lab.paths import INSIDE, LabFolder
 from provision.lab.stages import Milestone, Stage, record
@@ -162,7 +163,7 @@ class Container:
             os.dup2(log, 2)
             work()
             status = 0
-        except (fabric.FabricError, readiness.NotReadyError) as error:
+        except (fabric.FabricError, readiness.NotReadyError, UnreadableError) as error:
             print(error, file=sys.stderr)  # noqa: T201
         except BaseException:
             traceback.print_exc()

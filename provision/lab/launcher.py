@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from provision.errors import ProvisionError
 from provision.lab import seed
 from provision.lab.agents_config import AgentsConfig, ClusterAccess
 from provision.lab.container import STAY, ContainerConfig
+from provision.lab.host import USER_NAMESPACE_OPTION, isolation, search_path
 from provision.lab.kube.pki import (
     ADMIN,
     VERIFIER,
@@ -46,18 +45,6 @@ _LOOPBACK = "127.0.0.1"
 _LOOK_EVERY_MS = 20
 _BACKLOG = 256
 _PROJECT = Path(__file__).parents[2]
-_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_TOOLS = {
-    "unshare": "util-linux",
-    "nsenter": "util-linux",
-    "ip": "iproute2",
-    "nft": "nftables",
-    "bird": "bird2",
-    "ping": "iputils-ping",
-    "dnsmasq": "dnsmasq-base",
-}
-_WITH_USER_NAMESPACE = ("--user", "--map-root-user")
-_NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 _STAGE_WORDS = {
     Stage.FABRIC: "networks are there, waiting for the API servers",
     Stage.API: "API servers answer, waiting for BGP, pods and DNS",
@@ -65,10 +52,6 @@ _STAGE_WORDS = {
 
 _children: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
 """Labs launched by this process and its ends of their lifelines, which must stay open for as long as it lives."""
-
-
-class LabUnavailableError(ProvisionError):
-    """This machine cannot run labs; the text says what would have to change."""
 
 
 @dataclass(frozen=True)
@@ -81,41 +64,6 @@ class _Listener:
     @property
     def url(self) -> str:
         return f"https://{_LOOPBACK}:{self.socket.getsockname()[1]}"
-
-
-@cache
-def isolation() -> tuple[str, ...]:
-    """The options for `unshare` that give a lab its namespaces here, found by trying them.
-
-    Raises:
-        LabUnavailableError: the machine allows neither user namespaces nor, for want of root, namespaces without one.
-    """
-    if sys.platform != "linux":
-        raise LabUnavailableError(
-            "the lab needs Linux network namespaces",
-            observed=f"this is {sys.platform}",
-            remedy="run it in a Linux virtual machine, or point --env at clusters of your own",
-        )
-    missing = {tool: package for tool, package in _TOOLS.items() if not shutil.which(tool, path=_search_path())}
-    if missing:
-        raise LabUnavailableError(
-            f"the lab needs tools that are not installed: {', '.join(missing)}",
-            remedy=f"make setup, or sudo apt-get install {' '.join(sorted(set(missing.values())))}",
-        )
-    refused = _refusal(_WITH_USER_NAMESPACE)
-    if refused is None:
-        return (*_WITH_USER_NAMESPACE, *_NAMESPACES)
-    if os.geteuid() == 0:
-        refused = _refusal(())
-        if refused is None:
-            return _NAMESPACES
-    raise LabUnavailableError(
-        "this machine does not let the lab make its network namespaces",
-        observed=refused,
-        cause="a container without the right to, AppArmor (Ubuntu 24.04: kernel.apparmor_restrict_unprivileged_userns) "
-        "or a sysctl (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
-        remedy="allow user namespaces, or run as root (in Docker: --privileged)",
-    )
 
 
 def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> Lab:
@@ -154,7 +102,8 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
         name=topology.name,
         profile=topology.profile,
         process=process,
-        user_namespace="--user" in options,
+        user_namespace=USER_NAMESPACE_OPTION in options,
+        kept=False,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         api=api,
     )
@@ -200,10 +149,13 @@ def await_stage(lab: Lab, stage: Stage, *, within: timedelta = START_DEADLINE, p
         os.close(end_of_lab)
 
 
-def let_live(lab: Lab) -> None:
-    """Let a lab that this process launched outlive it."""
+def let_live(lab: Lab) -> Lab:
+    """Let a lab that this process launched outlive it, until somebody takes it down by its name."""
     _, lifeline = _children[lab.state.process.pid]
     os.write(lifeline, STAY)
+    kept = replace(lab.state, kept=True)
+    write_state(lab.folder, kept)
+    return replace(lab, state=kept)
 
 
 def _failure(lab: Lab) -> ProvisionError:
@@ -216,23 +168,6 @@ def _failure(lab: Lab) -> ProvisionError:
         observed=last_words or (log.read_text(errors="replace").strip() if log.exists() else "") or "no word of it",
         remedy=f"look at {lab.folder.logs}",
     )
-
-
-def _refusal(user: tuple[str, ...]) -> str | None:
-    """Make the namespaces and use them as a lab would; None when that works, else what was said."""
-    script = "mount -t tmpfs tmpfs /run && ip link set lo up"
-    done = subprocess.run(
-        ["unshare", *user, *_NAMESPACES, "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": _search_path()},
-    )
-    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-
-
-def _search_path() -> str:
-    """$PATH and the folders of the system's tools, which an ordinary user's $PATH may lack."""
-    return os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *_SYSTEM_FOLDERS))
 
 
 def _listen() -> socket.socket:
@@ -339,4 +274,4 @@ def _start_container(
 def _container_environment() -> dict[str, str]:
     """Ours, without what would change how Python runs there: the lab's modules come from this project alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**kept, "PATH": _search_path(), "PYTHONPATH": str(_PROJECT), "PYTHONSAFEPATH": "1"}
+    return {**kept, "PATH": search_path(), "PYTHONPATH": str(_PROJECT), "PYTHONSAFEPATH": "1"}

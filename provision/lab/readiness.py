@@ -6,21 +6,19 @@ busy enough without it.
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
-import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
-from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from provision.lab import netns
-from provision.lab.agents_config import AgentsConfig, ClusterAccess, host_tree
+from provision.lab.agents_config import AgentsConfig, host_tree
+from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.paths import LabFolder
 from provision.lab.topology import LabNode, LabRegion, LabTopology
 
@@ -30,7 +28,6 @@ START_DEADLINE = timedelta(seconds=60)
 _LOOK_EVERY = timedelta(milliseconds=25)
 _ANSWER_TIMEOUT_S = 0.5
 _REJECT = 0x0200
-_ADMIN = "admin"
 _PROBE_LABEL = "meshproof/run"
 _WORKLOADS = ("daemonsets", "deployments", "statefulsets")
 
@@ -43,7 +40,7 @@ def await_api(folder: LabFolder, topology: LabTopology) -> None:
     """Return once the API server of every region says that it is ready.
 
     Raises:
-        NotReadyError: one does not, START_DEADLINE after the call.
+        UnreadableError: one does not, START_DEADLINE after the call.
     """
     clusters = _clusters(folder)
     for region in topology.regions:
@@ -55,6 +52,7 @@ def await_mesh(folder: LabFolder, topology: LabTopology) -> None:
 
     Raises:
         NotReadyError: something is missing, START_DEADLINE after the call.
+        UnreadableError: an API server no longer answers.
     """
     clusters = _clusters(folder)
     for node in topology.nodes:
@@ -127,7 +125,7 @@ def ask_bird(node: LabNode, command: str) -> list[str]:
             return lines
 
 
-def check_pods(cluster: Cluster) -> None:
+def check_pods(cluster: AdminReader) -> None:
     """Every pod that the cluster's workloads ask for is there, and every pod but the probes' is ready.
 
     Raises:
@@ -168,62 +166,20 @@ def check_dns(region: LabRegion) -> None:
         raise NotReadyError(f"{region.name}: DNS at {address} answers {name} with code {code}")
 
 
-class Cluster:
-    """Reads one cluster's API as its administrator, over one connection."""
-
-    def __init__(self, access: ClusterAccess) -> None:
-        self.region = access.region
-        self._access = access
-        server = urlsplit(access.server)
-        self._connection = http.client.HTTPSConnection(
-            server.hostname or "", server.port, timeout=5, context=ssl.create_default_context(cafile=access.ca)
-        )
-
-    def get(self, path: str) -> bytes:
-        """The body of the answer.
-
-        Raises:
-            NotReadyError: there is no answer, or it is not 200.
-        """
-        try:
-            self._connection.request("GET", path, headers={"Authorization": f"Bearer {self._access.token(_ADMIN)}"})
-            response = self._connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise NotReadyError(
-                f"{self.region}: API server at {self._access.server} does not answer: {error}"
-            ) from None
-        if response.status != http.client.OK:
-            raise NotReadyError(
-                f"{self.region}: GET {path} gave {response.status}: {body[:200].decode(errors='replace')}"
-            )
-        return body
-
-    def items(self, path: str) -> list[dict[str, Any]]:
-        """The objects of a list.
-
-        Raises:
-            NotReadyError: there is no answer, or it is not 200.
-        """
-        objects: list[dict[str, Any]] = json.loads(self.get(path))["items"]
-        return objects
-
-
 def _full_name(item: Mapping[str, Any]) -> str:
     metadata = item["metadata"]
     return f"{metadata['namespace']}/{metadata['name']}"
 
 
-def _clusters(folder: LabFolder) -> dict[str, Cluster]:
+def _clusters(folder: LabFolder) -> dict[str, AdminReader]:
     config = AgentsConfig.from_json(json.loads(folder.agents.read_text()))
-    return {access.region: Cluster(access) for access in config.clusters}
+    return {access.region: AdminReader(access) for access in config.clusters}
 
 
 def _wait_for(check: Callable[..., Any], *arguments: Any) -> None:
-    """Repeat a check until it no longer raises NotReadyError; on the deadline its last word stands."""
+    """Repeat a check until it no longer raises; on the deadline its last word stands."""
     retrying = Retrying(
-        retry=retry_if_exception_type(NotReadyError),
+        retry=retry_if_exception_type((NotReadyError, UnreadableError)),
         stop=stop_after_delay(START_DEADLINE),
         wait=wait_fixed(_LOOK_EVERY),
         reraise=True,

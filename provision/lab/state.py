@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from provision.errors import ProvisionError
@@ -75,6 +75,7 @@ class LabState:
         profile: "aws-calico".
         process: the outer `unshare`; when it ends, so does the lab.
         user_namespace: whether the lab has a user namespace of its own (it need not when root runs it).
+        kept: whether the lab stays up until somebody takes it down by its name; else it ends with the run it is for.
         created: when, in RFC 3339 form.
         api: URL of each region's API server.
     """
@@ -83,6 +84,7 @@ class LabState:
     profile: str
     process: Process
     user_namespace: bool
+    kept: bool
     created: str
     api: Mapping[str, str]
 
@@ -186,8 +188,27 @@ def claim(name: str) -> LabFolder:
             shutil.rmtree(folder.path)
         folder.path.mkdir(mode=0o700)
         # Until the lab has a process of its own, it stands and falls with the one that starts it.
-        write_state(folder, LabState(name, "", Process.of(os.getpid()), False, "", {}))
+        starting = LabState(
+            name=name,
+            profile="",
+            process=Process.of(os.getpid()),
+            user_namespace=False,
+            kept=True,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            api={},
+        )
+        write_state(folder, starting)
     return folder
+
+
+def forget(folder: LabFolder) -> None:
+    """Delete the folder of a lab that never came to be."""
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def forget(folder: LabFolder) -> None:
+    """Delete the folder of a lab that has ended, or never came to be."""
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def end(lab: Lab) -> None:
@@ -210,6 +231,16 @@ def end(lab: Lab) -> None:
         )
     with contextlib.suppress(ChildProcessError):
         os.waitpid(outer.pid, 0)  # ours, when this process launched it
+
+
+def remove(lab: Lab) -> None:
+    """End the lab and delete its folder.
+
+    Raises:
+        ProvisionError: a process of it does not end; the folder stays then.
+    """
+    end(lab)
+    forget(lab.folder)
 
 
 def _kill(process: Process) -> bool:

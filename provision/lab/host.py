@@ -1,0 +1,82 @@
+"""What this machine lets a lab do: which tools are there, and which namespaces it may make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+
+from provision.errors import ProvisionError
+
+USER_NAMESPACE_OPTION = "--user"
+
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_TOOLS = {
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "bird": "bird2",
+    "ping": "iputils-ping",
+    "dnsmasq": "dnsmasq-base",
+}
+_USER_NAMESPACE = (USER_NAMESPACE_OPTION, "--map-root-user")
+_NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
+
+
+class LabUnavailableError(ProvisionError):
+    """This machine cannot run labs; the text says what would have to change."""
+
+
+@cache
+def isolation() -> tuple[str, ...]:
+    """The options for `unshare` that give a lab its namespaces here, found by trying them.
+
+    Raises:
+        LabUnavailableError: the machine allows neither user namespaces nor, for want of root, namespaces without one.
+    """
+    if sys.platform != "linux":
+        raise LabUnavailableError(
+            "the lab needs Linux network namespaces",
+            observed=f"this is {sys.platform}",
+            remedy="run it in a Linux virtual machine, or point --env at clusters of your own",
+        )
+    missing = {tool: package for tool, package in _TOOLS.items() if not shutil.which(tool, path=search_path())}
+    if missing:
+        raise LabUnavailableError(
+            f"the lab needs tools that are not installed: {', '.join(missing)}",
+            remedy=f"make setup, or sudo apt-get install {' '.join(sorted(set(missing.values())))}",
+        )
+    refused = _refusal(_USER_NAMESPACE)
+    if refused is None:
+        return (*_USER_NAMESPACE, *_NAMESPACES)
+    if os.geteuid() == 0:
+        refused = _refusal(())
+        if refused is None:
+            return _NAMESPACES
+    raise LabUnavailableError(
+        "this machine does not let the lab make its network namespaces",
+        observed=refused,
+        cause="a container without the right to, AppArmor (Ubuntu 24.04: kernel.apparmor_restrict_unprivileged_userns) "
+        "or a sysctl (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+        remedy="allow user namespaces, or run as root (in Docker: --privileged)",
+    )
+
+
+def search_path() -> str:
+    """$PATH and the folders of the system's tools, which an ordinary user's $PATH may lack."""
+    return os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *_SYSTEM_FOLDERS))
+
+
+def _refusal(user: tuple[str, ...]) -> str | None:
+    """Make the namespaces and use them as a lab would; None when that works, else what was said."""
+    script = "mount -t tmpfs tmpfs /run && ip link set lo up"
+    done = subprocess.run(
+        ["unshare", *user, *_NAMESPACES, "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": search_path()},
+    )
+    return None if done.returncode == 0 else " ".join(done.stderr.split()) or f"exit code {done.returncode}"

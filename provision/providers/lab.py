@@ -1,0 +1,224 @@
+"""The lab as a provider: a lab of one's own for one run, or one that runs already and has a name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.facts import Gap, Network, Networks
+from analysis.fleet import Capability, ClusterHandle, Fleet
+from provision.errors import ProvisionError
+from provision.lab import state
+from provision.lab.entry import ROUTER, Entry
+from provision.lab.entry import environment as host_environment
+from provision.lab.fabric import SUBNET_BRIDGE
+from provision.lab.host import search_path
+from provision.lab.launcher import await_stage, launch
+from provision.lab.paths import LabFolder
+from provision.lab.stages import Stage
+from provision.lab.topology import LabTopology, aws_calico
+from provision.provider import NoProgress
+
+if TYPE_CHECKING:
+    from provision.environment import Environment, LabSettings
+    from provision.provider import Progress
+
+CAPABILITIES = frozenset(
+    {
+        Capability.BGP,
+        Capability.CLOUD_NETWORK,
+        Capability.NODE_PROBES,
+        Capability.EGRESS_TARGET,
+        Capability.DISRUPTION,
+        Capability.NODE_SHELL,
+    }
+)
+
+
+@dataclass(frozen=True)
+class LabProvider:
+    """Brings a lab up for a run, or uses a named one that `python -m provision up` left running."""
+
+    name: str = "lab"
+
+    def up(self, environment: Environment, *, folder: Path, progress: Progress) -> Fleet:
+        """Start a lab in that folder, or find the named one; return when its API servers answer.
+
+        Raises:
+            LabUnavailableError: this machine cannot run labs.
+            ProvisionError: the lab does not come up, or there is no lab of that name, or it has another shape.
+        """
+        settings = _settings(environment)
+        lab = (
+            self._named(settings.name, environment)
+            if settings.name
+            else self._launch(environment, settings, folder, progress)
+        )
+        return Fleet(
+            plan=environment.plan(),
+            provider=self.name,
+            clusters=tuple(
+                ClusterHandle(
+                    region.name,
+                    str(environment.kubeconfig_of(region) if settings.name else lab.folder.verifier_kubeconfig),
+                    environment.context_of(region),
+                )
+                for region in environment.regions
+            ),
+            capabilities=CAPABILITIES,
+            stand_ins=stand_ins(),
+            state_dir=str(lab.folder.path),
+            probe_image=environment.probes.image,
+            probe_namespace=environment.probes.namespace,
+            probe_pull_secret=environment.probes.pull_secret,
+        )
+
+    def wait_ready(self, fleet: Fleet, within: timedelta) -> None:
+        """Return when sessions, routes, pods and DNS have once been as planned.
+
+        Raises:
+            ProvisionError: they were not in time, or the lab has ended.
+        """
+        await_stage(_lab(fleet), Stage.READY, within=within, progress=NoProgress())
+
+    def down(self, fleet: Fleet) -> None:
+        """End a lab that was brought up for this run, and leave its logs; a named lab stays as it is.
+
+        Raises:
+            ProvisionError: a process of the lab does not end.
+        """
+        lab = state.read_lab(LabFolder(Path(fleet.state_dir or "")))
+        if lab is None or lab.state.kept:
+            return
+        state.end(lab)
+        for leftover in lab.folder.path.iterdir():
+            if leftover == lab.folder.logs:
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+    def networks(self, fleet: Fleet) -> Networks:
+        """What the VPC routers' interfaces and routes say now: they play the cloud's description of its networks."""
+        entry = Entry(_lab(fleet))
+        networks, gaps = [], []
+        for region in fleet.plan.regions:
+            try:
+                networks.append(_read_network(entry, region.name))
+            except (ProvisionError, OSError, ValueError, LookupError, subprocess.CalledProcessError) as error:
+                gaps.append(Gap(region.name, "the network and its subnets", f"VPC router: {error}"))
+        return Networks(tuple(networks), tuple(gaps))
+
+    @staticmethod
+    def _named(name: str, environment: Environment) -> state.Lab:
+        lab = state.find_lab(name)
+        planned = environment.plan().regions
+        actual = Entry(lab).topology.plan.regions
+        if {region.name for region in planned} != {region.name for region in actual}:
+            raise ProvisionError(
+                "the lab of that name has other regions",
+                where=name,
+                expected=", ".join(region.name for region in planned),
+                observed=", ".join(region.name for region in actual),
+                remedy=f"use {lab.folder.environment}, which was written for this lab",
+            )
+        await_stage(lab, Stage.API, progress=NoProgress())
+        return lab
+
+    @staticmethod
+    def _launch(environment: Environment, settings: LabSettings, folder: Path, progress: Progress) -> state.Lab:
+        lab = launch(_topology(environment, settings), LabFolder(folder), progress=progress)
+        try:
+            await_stage(lab, Stage.API, progress=progress)
+        except BaseException:
+            state.end(lab)
+            raise
+        return lab
+
+
+def stand_ins() -> tuple[tuple[str, str], ...]:
+    """The parts of a lab that play a real one, for the header of every report."""
+    return (
+        ("cloud", "VPC routers in network namespaces"),
+        ("encapsulation", "VXLAN in place of IPIP"),
+        ("kubernetes", "the lab's own API server, node agents and controllers"),
+        ("calico", f"the lab's own dataplane, with {_version('bird')}"),
+        ("dns", f"{_version('dnsmasq')} in place of CoreDNS"),
+    )
+
+
+def _settings(environment: Environment) -> LabSettings:
+    if environment.provider.kind != "lab":
+        raise ProvisionError("this is not the environment of a lab", where=environment.name)
+    return environment.provider
+
+
+def _topology(environment: Environment, settings: LabSettings) -> LabTopology:
+    """The lab that has the environment's plan.
+
+    Raises:
+        ProvisionError: no lab has: a lab's figures follow from its size.
+    """
+    try:
+        topology = aws_calico(
+            environment.name,
+            regions=len(environment.regions),
+            nodes=environment.regions[0].node_count,
+            pods=settings.pods,
+            timers=settings.timers,
+        )
+    except ValueError as error:
+        raise ProvisionError(str(error), where=environment.name) from None
+    if topology.plan.regions != environment.plan().regions:
+        raise ProvisionError(
+            "a lab cannot be given these figures: they follow from the number of regions and nodes",
+            where=environment.name,
+            remedy="start from the environment.yaml that `python -m provision up lab:aws-calico --name NAME` writes",
+        )
+    return topology
+
+
+def _lab(fleet: Fleet) -> state.Lab:
+    lab = state.read_lab(LabFolder(Path(fleet.state_dir or "")))
+    if lab is None:
+        raise ProvisionError(
+            "the lab has been taken down", where=fleet.plan.name, observed=f"nothing in {fleet.state_dir}"
+        )
+    return lab
+
+
+def _read_network(entry: Entry, region: str) -> Network:
+    """The VPC's own range is the router's blackhole route; its subnet is what the router has an address in."""
+    router = f"{region}/{ROUTER}"
+    routes = _ip(entry, router, "route", "show", "type", "blackhole")
+    links = _ip(entry, router, "address", "show", "dev", SUBNET_BRIDGE)
+    subnets = [
+        IPv4Network((address["local"], address["prefixlen"]), strict=False)
+        for link in links
+        for address in link.get("addr_info", ())
+    ]
+    return Network(region, IPv4Network(routes[0]["dst"]), tuple(subnets))
+
+
+def _ip(entry: Entry, place: str, *arguments: str) -> list[dict[str, Any]]:
+    argv = entry.command(place, ["ip", "-json", "-4", *arguments])
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=host_environment(), timeout=10)
+    answer: list[dict[str, Any]] = json.loads(done.stdout)
+    return answer
+
+
+def _version(tool: str) -> str:
+    """The name and version that the tool itself gives: "BIRD version 2.0.12", "Dnsmasq version 2.90"."""
+    path = shutil.which(tool, path=search_path())
+    if path is None:
+        return tool
+    done = subprocess.run([path, "--version"], capture_output=True, text=True)
+    words = (done.stdout or done.stderr).split()
+    return " ".join(words[:3])
