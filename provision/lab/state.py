@@ -202,11 +202,6 @@ def claim(name: str) -> LabFolder:
 
 
 def forget(folder: LabFolder) -> None:
-    """Delete the folder of a lab that never came to be."""
-    shutil.rmtree(folder.path, ignore_errors=True)
-
-
-def forget(folder: LabFolder) -> None:
     """Delete the folder of a lab that has ended, or never came to be."""
     shutil.rmtree(folder.path, ignore_errors=True)
 
