@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,15 @@ class User:
 ANONYMOUS = User("system:anonymous", frozenset({UNAUTHENTICATED}))
 
 
+def acting_as(name: str, groups: Iterable[str] = ()) -> User:
+    """The user of that name: a ServiceAccount has its usual groups, anybody else those given."""
+    kind, _, rest = name.removeprefix("system:").partition(":")
+    if kind == "serviceaccount":
+        namespace = rest.partition(":")[0]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", *groups)
+    return User(name, frozenset({AUTHENTICATED, *groups}))
+
+
 class Authenticator:
     """Knows the tokens of one cluster. Keeps digests only, so that a lookup takes no time that depends on the token."""
 
@@ -39,14 +48,13 @@ class Authenticator:
         """Read a JSON list of {"token", "user", "groups"}."""
         authenticator = cls()
         for entry in json.loads(path.read_text()):
-            authenticator._admit(entry["token"], User(entry["user"], frozenset([*entry["groups"], AUTHENTICATED])))
+            authenticator._admit(entry["token"], acting_as(entry["user"], entry["groups"]))
         return authenticator
 
     def issue_token(self, namespace: str, service_account: str) -> str:
         """A new token for a ServiceAccount, good for as long as this server runs."""
         token = secrets.token_urlsafe(32)
-        groups = {"system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED}
-        self._admit(token, User(f"system:serviceaccount:{namespace}:{service_account}", frozenset(groups)))
+        self._admit(token, acting_as(f"system:serviceaccount:{namespace}:{service_account}"))
         return token
 
     def authenticate(self, headers: Mapping[str, str], tls: ssl.SSLObject | None) -> User:

@@ -7,6 +7,8 @@ Streams are WebSockets on both sides and are relayed frame by frame, whichever c
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +25,8 @@ from provision.lab.kube.apiserver.store import Store
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
+V5 = "v5.channel.k8s.io"
+_STATUS_CHANNEL = b"\x03"
 _ADDRESS_TYPES = ("Hostname", "InternalIP", "ExternalIP")
 _TRUE = ("1", "true", "True")
 _KUBELET_FLAGS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
@@ -64,23 +68,31 @@ class Kubelets:
             name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()
         ]
         try:
-            kubelet = await self._client().ws_connect(
-                url,
-                protocols=offered,
-                ssl=self._tls,
-                max_msg_size=0,
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            raise self._failure(pod, f"answered {subresource} with HTTP {error.status}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(pod, str(error) or type(error).__name__) from error
+            kubelet = await self._open(pod, url, offered)
+        except ApiError as error:
+            if V5 not in offered:
+                raise
+            return await _refuse(request, error)
         async with kubelet:
             chosen = [kubelet.protocol] if kubelet.protocol else []
             client = web.WebSocketResponse(protocols=chosen, max_msg_size=0, compress=False, timeout=CLOSE_TIMEOUT_S)
             await client.prepare(request)
             await _connect(client, kubelet)
         return client
+
+    async def _open(self, pod: Mapping[str, Any], url: URL, protocols: list[str]) -> aiohttp.ClientWebSocketResponse:
+        try:
+            return await self._client().ws_connect(
+                url,
+                protocols=protocols,
+                ssl=self._tls,
+                max_msg_size=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise self._failure(pod, f"refused the stream with HTTP status {error.status}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(pod, _cause(error)) from error
 
     async def logs(self, request: web.Request, pod: Mapping[str, Any]) -> web.StreamResponse:
         """Pass a container's log on, to its present end or, with "follow", for as long as it grows.
@@ -103,7 +115,7 @@ class Kubelets:
         except ConnectionResetError:
             raise  # the client has gone; there is nobody to tell
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(pod, str(error) or type(error).__name__) from error
+            raise self._failure(pod, _cause(error)) from error
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:  # a session belongs to the running event loop
@@ -152,6 +164,24 @@ def choose_container(pod: Mapping[str, Any], query: MultiMapping[str]) -> str:
             f"a container name must be specified for pod {metadata['name']}, choose one of: [{' '.join(main)}]"
         )
     return str(main[0])
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {os.strerror(error.os_error.errno or 0)}"
+    return str(error) or type(error).__name__
+
+
+async def _refuse(request: web.Request, error: ApiError) -> web.WebSocketResponse:
+    """Tell a client of the v5 protocol why there is no stream: on the stream's status channel.
+
+    Real API servers do so too. After an HTTP error kubectl would try SPDY next, and show what came of that instead.
+    """
+    client = web.WebSocketResponse(protocols=[V5], compress=False, timeout=CLOSE_TIMEOUT_S)
+    await client.prepare(request)
+    await client.send_bytes(_STATUS_CHANNEL + json.dumps(error.status()).encode())
+    await client.close()
+    return client
 
 
 async def _connect(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSocketResponse) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from aiohttp import web
 
 from provision.lab.kube.apiserver import discovery, errors
-from provision.lab.kube.apiserver.authentication import Authenticator, User
+from provision.lab.kube.apiserver.authentication import Authenticator, User, acting_as
 from provision.lab.kube.apiserver.bootstrap import fill
 from provision.lab.kube.apiserver.kubelets import Kubelets
 from provision.lab.kube.apiserver.lifecycle import Lifecycle
@@ -114,7 +114,7 @@ class ApiServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
-        user = self._authenticator.authenticate(request.headers, tls)
+        user = self._impersonated(request, self._authenticator.authenticate(request.headers, tls))
         action = read_action(request.method, request.path, request.query)
         if action.about is About.PATH:
             self._authorizer.require(user, action)
@@ -133,6 +133,16 @@ class ApiServer:
             raise errors.no_such_resource()
         call = _Call(request, user, action, resource)
         return await (self._object(call) if action.name else self._collection(call))
+
+    def _impersonated(self, request: web.Request, user: User) -> User:
+        """Whom the user acts as (`kubectl --as`), which is a right of its own; without such a wish, the user."""
+        name = request.headers.get("Impersonate-User")
+        if not name:
+            return user
+        groups = request.headers.getall("Impersonate-Group", [])
+        for resource, target in (("users", name), *(("groups", group) for group in groups)):
+            self._authorizer.require(user, Action("impersonate", About.RESOURCE, resource=resource, name=target))
+        return acting_as(name, groups)
 
     # -- everything that is not an object ------------------------------------------------------------------------
 
