@@ -125,7 +125,7 @@ table {TABLE} {{
         jump services
     }}
     chain nat-output {{
-        type nat hook output priority dstnat
+        type nat hook output priority -100
         jump services
     }}
     chain nat-postrouting {{
