@@ -63,7 +63,7 @@ def python_interpreter() -> str:
 
 
 def _entrypoint(image: str) -> list[str]:
-    name = image.split("@")[0].rsplit(":", 1)[0]
+    name = re.sub(r":[^/:]+$", "", image.split("@")[0])
     for pattern, argv in _ENTRYPOINTS:
         if re.search(rf"(^|/)({pattern})$", name):
             return list(argv)
