@@ -16,10 +16,11 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "counters", "name"} and {"op": "stop", "name"}: what the listeners saw; stop also ends them.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
   {"kind": "icmp|tcp|udp|line|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
-  "window", "timeout", "tries"}.
+  "window", "timeout", "tries", "patience"}. After `patience` failures the rest of a batch is not tried.
   `expected` is the identity that must answer, for DNS the name to ask for. TCP is tried again by the kernel only
   (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of the instrument.
-- {"op": "transfer", "target": [address, port, identity], "bytes", "seconds"}: one bulk TCP transfer to a sink.
+- {"op": "transfer", "target": [address, port, identity], "bytes", "seconds", "rounds"}: bulk TCP transfers to a sink,
+  one after the other.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
 """
 
@@ -130,6 +131,8 @@ class Batch:
         self.window: int = spec.get("window", 256)
         self.timeout: float = spec.get("timeout", 3.0)
         self.tries: int = spec.get("tries", 1)
+        self.patience: int = spec.get("patience", 0)
+        self.failed = 0
         size = len(self.targets)
         self.outcome: list[str | None] = [None] * size
         self.rtt: list[int | None] = [None] * size
@@ -148,6 +151,10 @@ class Batch:
         for name, value in columns.items():
             self.columns[name][index] = value
         self.left -= 1
+        if outcome != OPEN:
+            self.failed += 1
+            if self.failed == self.patience:
+                self.give_up("not tried: %d before it got no answer" % self.failed)
 
     def give_up(self, reason: str) -> None:
         """Say inconclusive for every probe that has no outcome yet."""
@@ -945,7 +952,12 @@ def stop(operation: dict[str, Any], _end: float) -> dict[str, Any]:
 
 
 def transfer(operation: dict[str, Any], end: float) -> dict[str, Any]:
-    """Send to a sink until enough bytes or enough time; the rate is by what the sink says it got."""
+    """Send to a sink, several times. Raises OSError when one of them does not succeed."""
+    return {"rounds": [transfer_once(operation, end) for _ in range(operation["rounds"])]}
+
+
+def transfer_once(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Send until enough bytes or enough time; the rate is by what the sink says it got."""
     address, port, identity = operation["target"]
     end = min(end, time.monotonic() + operation["seconds"] + CONTROL_TIMEOUT)
     block = bytes(1 << 18)
@@ -959,7 +971,7 @@ def transfer(operation: dict[str, Any], end: float) -> dict[str, Any]:
             sent += sock.send(block[: operation["bytes"] - sent])
         sock.shutdown(socket.SHUT_WR)
         sock.settimeout(max(0.001, end - time.monotonic()))
-        arrived = int(read_line(sock))
+        arrived = int(read_line(sock) or 0)
         seconds = time.monotonic() - started
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     return {

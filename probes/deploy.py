@@ -359,7 +359,8 @@ class _Listening:
 
 
 def _prepare(fleet: Fleet, cluster: Cluster, run: str, expires: str) -> _Prepared:
-    nodes, unready = [], []
+    nodes: list[str] = []
+    unready: list[str] = []
     for node in cluster.items("/api/v1/nodes"):
         conditions = {item["type"]: item["status"] for item in node.get("status", {}).get("conditions") or []}
         (nodes if conditions.get("Ready") == "True" else unready).append(node["metadata"]["name"])

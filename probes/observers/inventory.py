@@ -1,0 +1,107 @@
+"""The inventory: what the Kubernetes API of every region lists."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from analysis.facts import Gap, Inventory, Node, Pod, Service
+from probes.cluster import Cluster, KubeObject
+from probes.deploy import OWNED, RUN, ProbeSet, expired, ipv4_of
+from probes.errors import ProbeError
+from probes.mesh import Mesh
+
+COLLECTIONS = ("nodes", "pods", "services")
+FINISHED = ("Succeeded", "Failed")
+MANUAL_TEST_POD = "network-test"
+"""What the published walk-through calls the pods that it starts by hand and forgets."""
+
+
+def observe_inventory(mesh: Mesh, probe_set: ProbeSet) -> Inventory:
+    """List nodes, pods and services of every region."""
+    gaps: list[Gap] = []
+    listed: dict[tuple[str, str], list[KubeObject]] = {}
+    questions = [(region, collection) for region in mesh.regions for collection in COLLECTIONS]
+
+    def ask(cluster: Cluster, question: tuple[str, str]) -> list[KubeObject]:
+        return cluster.items(f"/api/v1/{question[1]}")
+
+    for (region, collection), answer in mesh.each(questions, lambda question: question[0], ask):
+        if isinstance(answer, ProbeError):
+            gaps.append(Gap(region, collection, str(answer)))
+            answer = []
+        listed[region, collection] = answer
+    pods = [(pod, read_pod(region, pod)) for region in mesh.regions for pod in listed[region, "pods"]]
+    return Inventory(
+        nodes=tuple(read_node(region, node) for region in mesh.regions for node in listed[region, "nodes"]),
+        pods=tuple(pod for _, pod in pods if pod.phase not in FINISHED),
+        services=tuple(read_service(region, item) for region in mesh.regions for item in listed[region, "services"]),
+        leftover_pods=tuple(pod for found, pod in pods if is_leftover(found, probe_set.run)),
+        gaps=tuple(gaps),
+    )
+
+
+def read_node(region: str, node: KubeObject) -> Node:
+    """A Node object."""
+    status = node.get("status", {})
+    addresses = [item["address"] for item in status.get("addresses") or [] if item["type"] == "InternalIP"]
+    conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
+    return Node(
+        region=region,
+        name=node["metadata"]["name"],
+        internal_ip=next((IPv4Address(address) for address in addresses if ":" not in address), None),
+        ready=conditions.get("Ready") == "True",
+        labels=_pairs(node, "labels"),
+        annotations=_pairs(node, "annotations"),
+    )
+
+
+def read_pod(region: str, pod: KubeObject) -> Pod:
+    """A Pod object."""
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
+    return Pod(
+        region=region,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        node=spec.get("nodeName"),
+        ip=ipv4_of(pod),
+        host_network=bool(spec.get("hostNetwork")),
+        phase=status.get("phase", "Pending"),
+        ready=conditions.get("Ready") == "True",
+        labels=_pairs(pod, "labels"),
+        created=metadata.get("creationTimestamp") or "",
+        terminating=bool(metadata.get("deletionTimestamp")),
+    )
+
+
+def read_service(region: str, service: KubeObject) -> Service:
+    """A Service object; an IPv6 ClusterIP counts as none."""
+    spec = service["spec"]
+    addresses = [*(spec.get("clusterIPs") or []), spec.get("clusterIP") or "None"]
+    return Service(
+        region=region,
+        namespace=service["metadata"]["namespace"],
+        name=service["metadata"]["name"],
+        cluster_ip=next((IPv4Address(text) for text in addresses if text != "None" and ":" not in text), None),
+        kind=spec.get("type", "ClusterIP"),
+    )
+
+
+def is_leftover(pod: KubeObject, run: str) -> bool:
+    """Whether an earlier run has left this pod: ours, of another run, and past its time or at its end.
+
+    A pod of another run that has neither ended nor expired belongs to a run that is alive.
+    """
+    metadata = pod["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return False
+    if metadata["name"].startswith(MANUAL_TEST_POD):
+        return True
+    labels = metadata.get("labels") or {}
+    if labels.get(OWNED) != "true" or labels.get(RUN) == run:
+        return False
+    return expired(pod) or pod.get("status", {}).get("phase") in FINISHED
+
+
+def _pairs(found: KubeObject, field: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((found["metadata"].get(field) or {}).items()))
