@@ -1,0 +1,527 @@
+"""NET-ROUTE, the data plane: which node holds which prefix, by which next hop, on which device, and what not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
+
+from analysis.expectation import RemoteBlock, is_reflector, remote_blocks
+from analysis.facts import Addressing, FibRoute, Forwarding, Inventory, MeshConfiguration, Node, RibRoute, Routing
+from analysis.plan import Encapsulation, Plan
+from analysis.prefixes import PrefixTable
+from analysis.verdict import Finding, Verdict, conclude, not_applicable
+from analysis.words import NodeKey, gap_findings, listed, name_nodes, node_gap, qualified, together
+
+BGP_PROTOCOLS = frozenset({"bird", "12", "bgp"})
+"""What `ip route` calls a route that the BGP daemon installed; 12 where iproute2 does not know the name."""
+
+DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+_ARTICLES = {"unreachable": "an unreachable route", "blackhole": "a blackhole route", "prohibit": "a prohibit route"}
+
+
+def judge_remote_routes(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
+    """NET-ROUTE-008: every node can forward to every block of the other clusters, and to all of it."""
+    fib = _Fib(plan, inventory, addressing, forwarding)
+    deviations = []
+    for node, block, routes in fib.block_routes():
+        dead = [_ARTICLES.get(route.kind, f"a {route.kind} route") for route in routes if route.kind != "unicast"]
+        if not routes:
+            deviations.append((node, (block, "no route")))
+        elif dead:
+            deviations.append((node, (block, dead[0])))
+    return conclude(
+        expected="every node has a route to every block of the other clusters",
+        examined=fib.pairs,
+        what="routes from a node to a remote block",
+        violations=fib.findings(deviations, "a route that forwards", _why_missing),
+        gaps=fib.gaps,
+        remedy="follow the route: the owner's BIRD, both reflectors, this node's BIRD, this node's kernel",
+    )
+
+
+def judge_next_hops(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
+    """NET-ROUTE-009: a route to a remote block, or to a part of it, delivers at the node that owns the block.
+
+    A route into another cluster's pod range that leads to a block nobody owns is left over, and a violation too.
+    """
+    fib = _Fib(plan, inventory, addressing, forwarding)
+    deviations: list[_Deviation] = []
+    unknown: list[tuple[NodeKey, RemoteBlock]] = []
+    examined = 0
+    for node, block, routes in fib.block_routes():
+        for route in routes:
+            if route.kind != "unicast":
+                continue
+            examined += 1
+            endpoints = _endpoints(route)
+            wrong = [address for address in endpoints if address is not None and address not in block.endpoints]
+            if wrong and (block.endpoints or any(address not in fib.hosts for address in wrong)):
+                whole = route.prefix.prefixlen <= block.cidr.prefixlen
+                part = "" if whole else f"its part {route.prefix} "
+                deviations.append((node, (block, f"{part}leads to {listed(map(fib.name_host, wrong))}")))
+            elif not block.endpoints or (None in endpoints and route.prefix.prefixlen <= block.cidr.prefixlen):
+                unknown.append((node, block))
+    stale = [(node, (block, f"leads to {listed(map(fib.name_host, ends))}")) for node, block, ends in fib.stale()]
+    return conclude(
+        expected="the next hop of every remote block is the node that owns it",
+        examined=examined,
+        what="routes to remote blocks",
+        violations=[
+            *fib.findings(deviations, "to lead to the owner of the block", fib.why_elsewhere),
+            *fib.findings(stale, "no route, for no node owns this block", lambda *_: "the route outlived its block"),
+        ],
+        gaps=[
+            *fib.gaps,
+            *(
+                Finding(
+                    f"{name_nodes(nodes, inventory)} -> {fib.name_blocks(blocks)}",
+                    "the route's far end to be observed",
+                    "it could not be told where the tunnel leads, or who owns the block",
+                )
+                for nodes, blocks in together(unknown)
+            ),
+        ],
+    )
+
+
+def judge_tunnel_devices(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
+    """NET-ROUTE-010: routes to remote blocks leave through a device of the planned encapsulation."""
+    expected = f"routes to remote blocks leave through a {plan.encapsulation.value} device"
+    if plan.encapsulation is Encapsulation.NONE:
+        return not_applicable(expected, "the plan asks for no encapsulation")
+    kinds = {(link.region, link.node, link.name): link.kind for link in forwarding.links}
+    fib = _Fib(plan, inventory, addressing, forwarding)
+    deviations: list[_Deviation] = []
+    unknown: dict[tuple[str, str, str], None] = {}
+    examined = 0
+    for node, block, routes in fib.block_routes():
+        for route in routes:
+            if route.kind != "unicast":
+                continue
+            examined += 1
+            for _, device in route.gateways:
+                kind = kinds.get((*node, device))
+                if kind is None:
+                    unknown[(*node, device)] = None
+                elif kind != plan.encapsulation.value:
+                    deviations.append((node, (block, f"leaves by {device}, which is {kind or 'no tunnel'}")))
+    return conclude(
+        expected=expected,
+        examined=examined,
+        what="routes to remote blocks",
+        violations=fib.findings(
+            deviations,
+            f"to leave by a {plan.encapsulation.value} device",
+            lambda *_: "no pool of this cluster covers the block, or its pool does not encapsulate",
+        ),
+        gaps=[
+            *fib.gaps,
+            *(
+                Finding(
+                    f"device {device} of {qualified((region, node))}", "its kind to be observed", "it is not listed"
+                )
+                for region, node, device in unknown
+            ),
+        ],
+    )
+
+
+def judge_service_routes(
+    plan: Plan, inventory: Inventory, configuration: MeshConfiguration, forwarding: Forwarding
+) -> Verdict:
+    """NET-ROUTE-011: every cluster advertises its service range, and every node of the others has a route to it."""
+    expected = "every cluster advertises its service range, and every node of the other clusters has a route into it"
+    if not plan.services_routed:
+        return not_applicable(expected, "the plan does not route service ranges between clusters")
+    advertised = {identity.region: identity.advertised_service_cidrs for identity in configuration.identities}
+    violations = [
+        Finding(
+            f"cluster {region.name}",
+            f"to advertise {region.service_cidr}",
+            f"advertises {listed(advertised[region.name]) or 'no service range'}",
+        )
+        for region in plan.regions
+        if region.name in advertised and region.service_cidr not in advertised[region.name]
+    ]
+    tables = _tables(forwarding)
+    hosts = {node.internal_ip: node for node in inventory.nodes}
+    deviations: list[tuple[NodeKey, tuple[str, str]]] = []
+    gaps = gap_findings([*inventory.gaps, *configuration.gaps])
+    examined = 0
+    for node in inventory.nodes:
+        key = (node.region, node.name)
+        if key not in tables:
+            gaps.append(node_gap(node, "routes", forwarding.gaps))
+            continue
+        for region in plan.others(node.region):
+            examined += 1
+            route = _preferred(tables[key].longest(region.service_cidr))
+            if route is None:
+                deviations.append((key, (region.name, "no route")))
+            elif route.kind != "unicast":
+                deviations.append((key, (region.name, _ARTICLES.get(route.kind, f"a {route.kind} route"))))
+            else:
+                ends = [end for end in _endpoints(route) if end is not None]
+                astray = [end for end in ends if end not in hosts or hosts[end].region != region.name]
+                if astray:
+                    deviations.append((key, (region.name, f"leads to {listed(astray)}, outside {region.name}")))
+    for nodes, things in together(deviations):
+        for region_name, problem in things:
+            planned = plan.region(region_name)
+            violations.append(
+                Finding(
+                    f"{name_nodes(nodes, inventory)} -> {planned.service_cidr}, services of {region_name}",
+                    f"a route to a node of {region_name}",
+                    problem,
+                )
+            )
+    return conclude(
+        expected=expected, examined=examined, what="routes to remote service ranges", violations=violations, gaps=gaps
+    )
+
+
+def judge_own_services_kept_out(plan: Plan, inventory: Inventory, forwarding: Forwarding) -> Verdict:
+    """NET-ROUTE-012: no node forwards its own cluster's service range by a route that BGP brought."""
+    ranges = {region.name: region.service_cidr for region in plan.regions}
+    observed = _tables(forwarding)
+    deviations = [
+        ((route.region, route.node), (str(route.prefix), route.kind))
+        for route in forwarding.routes
+        if route.protocol in BGP_PROTOCOLS
+        and route.region in ranges
+        and route.prefix != DEFAULT_ROUTE
+        and route.prefix.overlaps(ranges[route.region])
+    ]
+    nodes = [node for node in inventory.nodes if node.region in ranges]
+    return conclude(
+        expected="no node has a route from BGP to the service range of its own cluster",
+        examined=sum((node.region, node.name) in observed for node in nodes),
+        what="nodes",
+        violations=[
+            Finding(
+                f"{name_nodes(where, inventory)} -> {prefix}",
+                "no route from BGP",
+                f"a {kind} route of the BGP daemon",
+                "another node's announcement is taken for a way to the services, which every node serves itself",
+            )
+            for where, things in together(deviations)
+            for prefix, kind in things
+        ],
+        gaps=[
+            *gap_findings(inventory.gaps),
+            *(node_gap(node, "routes", forwarding.gaps) for node in nodes if (node.region, node.name) not in observed),
+        ],
+    )
+
+
+def judge_exchanged_prefixes(plan: Plan, inventory: Inventory, addressing: Addressing, routing: Routing) -> Verdict:
+    """NET-ROUTE-016: BGP carries owned blocks and routed service ranges, each from its own cluster, and no more."""
+    prefixes = _PlannedPrefixes(plan, addressing)
+    as_numbers = {region.name: region.as_number for region in plan.regions}
+    names = {node.internal_ip: qualified((node.region, node.name)) for node in inventory.nodes}
+    deviations: list[tuple[NodeKey, tuple[IPv4Network, str, str]]] = []
+    sources: defaultdict[IPv4Network, set[IPv4Address]] = defaultdict(set)
+    learned = [route for route in routing.routes if route.from_bgp and route.region in as_numbers]
+    for route in learned:
+        origin = route.as_path[-1] if route.as_path else as_numbers[route.region]
+        complaint = prefixes.complaint(route, origin)
+        if complaint:
+            deviations.append(((route.region, route.node), (route.prefix, f"from AS {origin}", complaint)))
+            if route.learned_from:
+                sources[route.prefix].add(route.learned_from)
+    return conclude(
+        expected="only owned blocks and routed service ranges are exchanged, each announced by its own cluster",
+        examined=len(learned),
+        what="routes learned by BGP",
+        violations=[
+            Finding(
+                f"{prefix} on {name_nodes(nodes, inventory)}",
+                "not to be exchanged",
+                f"{complaint}; {origin}, learned from "
+                + (listed(names.get(source, str(source)) for source in sorted(sources[prefix])) or "an unknown peer"),
+                "an export filter is missing, or a node announces what it does not own",
+            )
+            for nodes, things in together(deviations)
+            for prefix, origin, complaint in sorted(things)
+        ],
+        gaps=[*gap_findings([*inventory.gaps, *addressing.gaps]), *_unread_ribs(inventory, routing)],
+    )
+
+
+def judge_direct_paths(plan: Plan, inventory: Inventory, addressing: Addressing, routing: Routing) -> Verdict:
+    """NET-ROUTE-018: between clusters whose reflectors are in session, the best path crosses no third cluster.
+
+    Clusters whose direct session is down are left out: a detour is then what one wishes for (NET-ROUTE-006 tells).
+    """
+    regions = {node.internal_ip: node.region for node in inventory.nodes if node.internal_ip is not None}
+    direct = {
+        (session.region, regions[session.peer_address])
+        for session in routing.sessions
+        if session.established and session.peer_address in regions
+    }
+    direct |= {(b, a) for a, b in direct}
+    owners = PrefixTable(
+        (block.cidr, block.region) for blocks in remote_blocks(plan, inventory, addressing).values() for block in blocks
+    )
+    services = {region.service_cidr: region.name for region in plan.regions}
+    deviations: list[tuple[NodeKey, tuple[str, tuple[int, ...], IPv4Network]]] = []
+    examined = 0
+    for route in routing.routes:
+        if not (route.best and route.from_bgp):
+            continue
+        owner = next(iter(owners.exact(route.prefix)), services.get(route.prefix))
+        if owner is None or owner == route.region or (route.region, owner) not in direct:
+            continue
+        examined += 1
+        if len(route.as_path) != 1:
+            deviations.append(((route.region, route.node), (owner, route.as_path, route.prefix)))
+    violations = []
+    for nodes, things in together(deviations):
+        by_path: defaultdict[tuple[str, tuple[int, ...]], list[IPv4Network]] = defaultdict(list)
+        for owner, path, prefix in things:
+            by_path[owner, path].append(prefix)
+        violations += [
+            Finding(
+                f"{name_nodes(nodes, inventory)} -> {listed(sorted(prefixes))}, {owner}",
+                "an AS path of length 1",
+                f"AS path {' '.join(map(str, path)) or 'empty'}",
+                "the direct route is filtered or worse than the detour, although the session is up",
+            )
+            for (owner, path), prefixes in by_path.items()
+        ]
+    return conclude(
+        expected="the best path to every remote prefix has an AS path of length 1",
+        examined=examined,
+        what="best paths to remote prefixes",
+        violations=violations,
+        gaps=[*gap_findings([*inventory.gaps, *addressing.gaps]), *_unread_ribs(inventory, routing)],
+    )
+
+
+_Deviation = tuple[NodeKey, tuple[RemoteBlock, str]]
+"""A node, the block that it forwards to in a wrong way, and what is wrong."""
+
+_Explain = Callable[[frozenset[NodeKey], Sequence[RemoteBlock], str], str | None]
+
+
+@dataclass
+class _Fib:
+    """Every node's FIB against the blocks of the other clusters."""
+
+    plan: Plan
+    inventory: Inventory
+    addressing: Addressing
+    forwarding: Forwarding
+    pairs: int = field(default=0, init=False)
+    """Pairs of a node and a remote block that were looked at."""
+
+    @cached_property
+    def hosts(self) -> dict[IPv4Address, Node]:
+        """Nodes by InternalIP."""
+        return {node.internal_ip: node for node in self.inventory.nodes if node.internal_ip is not None}
+
+    @cached_property
+    def blocks(self) -> dict[str, list[RemoteBlock]]:
+        """The blocks of the other clusters, by the region that looks at them."""
+        return remote_blocks(self.plan, self.inventory, self.addressing)
+
+    @cached_property
+    def _tables(self) -> dict[NodeKey, PrefixTable[FibRoute]]:
+        return _tables(self.forwarding)
+
+    @cached_property
+    def _nodes(self) -> list[NodeKey]:
+        planned = {region.name for region in self.plan.regions}
+        keys = [(node.region, node.name) for node in self.inventory.nodes if node.region in planned]
+        return [key for key in keys if key in self._tables]
+
+    @cached_property
+    def _finer_routes(self) -> tuple[dict[tuple[NodeKey, IPv4Network], list[FibRoute]], list[FibRoute]]:
+        """Routes to parts of remote blocks, by node and block; and routes into remote pod ranges but to no block."""
+        known = {region: PrefixTable((block.cidr, block) for block in blocks) for region, blocks in self.blocks.items()}
+        ranges = {
+            region.name: PrefixTable((other.pod_cidr, other.block_size) for other in self.plan.others(region.name))
+            for region in self.plan.regions
+        }
+        parts: defaultdict[tuple[NodeKey, IPv4Network], list[FibRoute]] = defaultdict(list)
+        strays: list[FibRoute] = []
+        for route in self.forwarding.routes:
+            if route.region not in ranges or route.prefix.prefixlen < min(
+                (*ranges[route.region].longest(route.prefix), 33)
+            ):
+                continue
+            holders = known[route.region].longest(route.prefix)
+            if not holders:
+                strays.append(route)
+            elif holders[0].cidr != route.prefix:
+                parts[(route.region, route.node), holders[0].cidr].append(route)
+        return parts, strays
+
+    def block_routes(self) -> Iterator[tuple[NodeKey, RemoteBlock, list[FibRoute]]]:
+        """For each node and remote block the routes that packets into the block can take: none when there is none."""
+        self.pairs = 0
+        parts, _ = self._finer_routes
+        for key in self._nodes:
+            table = self._tables[key]
+            for block in self.blocks[key[0]]:
+                self.pairs += 1
+                covering = _preferred(table.longest(block.cidr))
+                yield key, block, [*([covering] if covering else []), *parts.get((key, block.cidr), ())]
+
+    def stale(self) -> Iterator[tuple[NodeKey, RemoteBlock, list[IPv4Address]]]:
+        """Forwarding routes into another cluster's pod range, to blocks that no node owns."""
+        unowned = {block.cidr for block in self.addressing.blocks if block.node is None}
+        _, strays = self._finer_routes
+        for route in strays:
+            if route.kind == "unicast" and route.prefix not in unowned:
+                region = next(other.name for other in self.plan.regions if route.prefix.subnet_of(other.pod_cidr))
+                ends = [end for end in _endpoints(route) if end is not None]
+                yield (route.region, route.node), RemoteBlock(region, route.prefix, ("no node",), frozenset()), ends
+
+    @property
+    def gaps(self) -> list[Finding]:
+        """Nodes whose FIB is unknown, and regions whose blocks are."""
+        owning = {block.region for block in self.addressing.blocks}
+        return [
+            *gap_findings([*self.inventory.gaps, *self.addressing.gaps]),
+            *(
+                Finding(f"cluster {region.name}", "its blocks to be observed", "no block was observed")
+                for region in self.plan.regions
+                if region.name not in owning
+            ),
+            *(
+                node_gap(node, "routes", self.forwarding.gaps)
+                for node in self.inventory.nodes
+                if (node.region, node.name) not in self._tables
+            ),
+        ]
+
+    def findings(self, deviations: Iterable[_Deviation], expected: str, explain: _Explain) -> list[Finding]:
+        """One finding for all nodes and blocks that deviate in the same way."""
+        findings = []
+        for nodes, things in together(deviations):
+            alike: defaultdict[tuple[str, str], list[RemoteBlock]] = defaultdict(list)
+            for block, problem in things:
+                alike[block.region, problem].append(block)
+            findings += [
+                Finding(
+                    f"{name_nodes(nodes, self.inventory)} -> {self.name_blocks(blocks)}",
+                    expected,
+                    problem,
+                    explain(nodes, blocks, problem),
+                )
+                for (_, problem), blocks in alike.items()
+            ]
+        return findings
+
+    def name_blocks(self, blocks: Sequence[RemoteBlock]) -> str:
+        """The blocks in words: all of a cluster's, or each with its owner."""
+        region = blocks[0].region
+        everything = {
+            block.cidr for block in self.addressing.blocks if block.region == region and block.node is not None
+        }
+        if len(blocks) > 1 and {block.cidr for block in blocks} >= everything:
+            return f"all {len(blocks)} blocks of {region} ({listed(sorted(block.cidr for block in blocks))})"
+        return listed(f"{block.cidr} ({listed(block.owners)})" for block in blocks)
+
+    def name_host(self, address: IPv4Address) -> str:
+        """An underlay address with the node that has it."""
+        node = self.hosts.get(address)
+        return f"{qualified((node.region, node.name))} ({address})" if node else f"{address}, which is no node"
+
+    def why_elsewhere(self, nodes: frozenset[NodeKey], blocks: Sequence[RemoteBlock], problem: str) -> str | None:
+        """Why packets for a block are delivered at the wrong place."""
+        region = self.plan.region(blocks[0].region)
+        for address, host in self.hosts.items():
+            if f"({address})" in problem and is_reflector(self.plan.region(host.region), host):
+                return (
+                    f"a reflector put itself in as next hop: keepOriginalNextHop is off on a peering with {region.name}"
+                )
+        return "a static or foreign route hides the one that BGP brings" if len(nodes) == 1 else None
+
+
+class _PlannedPrefixes:
+    """What may be exchanged, and what to say of a prefix that may not."""
+
+    def __init__(self, plan: Plan, addressing: Addressing) -> None:
+        self._plan = plan
+        self._as_numbers = {region.name: region.as_number for region in plan.regions}
+        self._owned = PrefixTable((block.cidr, block) for block in addressing.blocks if block.node is not None)
+        self._services = {region.service_cidr: region.name for region in plan.regions if plan.services_routed}
+
+    def complaint(self, route: RibRoute, origin: int | None) -> str | None:
+        """What is wrong with a route being exchanged; None when it is as planned."""
+        owners = {block.region for block in self._owned.exact(route.prefix)} or {self._services.get(route.prefix)} - {
+            None
+        }
+        if owners:
+            expected = {self._as_numbers.get(region) for region in owners if region}
+            return (
+                None
+                if origin in expected or None in expected
+                else f"it belongs to {listed(sorted(filter(None, owners)))}"
+            )
+        return self._complaint(route.prefix)
+
+    def _complaint(self, prefix: IPv4Network) -> str | None:
+        if prefix == DEFAULT_ROUTE:
+            return "the default route"
+        around = self._owned.longest(prefix)
+        if around:
+            return f"a part of block {around[0].cidr}, which {around[0].node} owns"
+        for region in self._plan.regions:
+            if prefix.subnet_of(region.pod_cidr):
+                if prefix.prefixlen < region.block_size:
+                    return None  # an aggregate of the cluster's own range
+                return f"a block of {region.name} that no node owns"
+            for kind, cidr in (("network", region.network), ("node subnet", region.node_cidr)):
+                if cidr is not None and prefix.overlaps(cidr):
+                    return f"it overlaps the {kind} {cidr} of {region.name}"
+            if prefix.overlaps(region.service_cidr):
+                return f"it overlaps the service range {region.service_cidr} of {region.name}"
+        return "it is in no range of the plan"
+
+
+def _tables(forwarding: Forwarding) -> dict[NodeKey, PrefixTable[FibRoute]]:
+    """A table of routes for each node that was observed. The default route says nothing about the mesh: left out."""
+    routes: defaultdict[NodeKey, list[tuple[IPv4Network, FibRoute]]] = defaultdict(list)
+    for route in forwarding.routes:
+        entries = routes[route.region, route.node]
+        if route.prefix != DEFAULT_ROUTE:
+            entries.append((route.prefix, route))
+    return {node: PrefixTable(entries) for node, entries in routes.items()}
+
+
+def _preferred(routes: Sequence[FibRoute]) -> FibRoute | None:
+    """The route that the kernel takes among several to one prefix: the one of least metric."""
+    return min(routes, key=lambda route: route.metric or 0, default=None)
+
+
+def _endpoints(route: FibRoute) -> Sequence[IPv4Address | None]:
+    """The underlay addresses that packets by this route are sent to."""
+    return route.tunnel_endpoints or [gateway for gateway, _ in route.gateways if gateway is not None]
+
+
+def _why_missing(nodes: frozenset[NodeKey], blocks: Sequence[RemoteBlock], problem: str) -> str | None:
+    regions, owners = {region for region, _ in nodes}, {block.owners for block in blocks}
+    if problem != "no route":
+        return "BIRD cannot resolve the route's next hop" if "unreachable" in problem else None
+    if len(nodes) == 1:
+        return "this node alone is without it: its BIRD has no session, or its kernel lost the route"
+    if len(owners) == 1:
+        return f"{listed(blocks[0].owners)} does not announce it"
+    if len(regions) == 1:
+        return f"{next(iter(regions))} learns nothing of {blocks[0].region}: see the sessions between their reflectors"
+    return f"{blocks[0].region} announces nothing to the others: see the sessions of its reflectors"
+
+
+def _unread_ribs(inventory: Inventory, routing: Routing) -> list[Finding]:
+    read = {(route.region, route.node) for route in routing.routes}
+    return [
+        node_gap(node, "the routing daemon's table", routing.gaps)
+        for node in inventory.nodes
+        if (node.region, node.name) not in read
+    ]

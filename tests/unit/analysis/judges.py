@@ -1,0 +1,60 @@
+"""Every judge by the requirement it speaks about, called with the facts it needs from a whole world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis import addressing, paths, pools, reachability, routes, sessions
+from analysis.facts import ProbeProtocol
+from analysis.verdict import Verdict
+from tests.unit.analysis.world import World
+
+JUDGES: dict[str, Callable[[World], Verdict]] = {
+    "NET-ADDR-001": lambda w: addressing.judge_networks_disjoint(w.plan, w.networks),
+    "NET-ADDR-002": lambda w: addressing.judge_subnets_as_planned(w.plan, w.networks),
+    "NET-ADDR-003": lambda w: addressing.judge_pod_ranges_disjoint(w.plan, w.addressing),
+    "NET-ADDR-004": lambda w: addressing.judge_service_ranges(w.plan, w.configuration),
+    "NET-ADDR-005": lambda w: addressing.judge_ranges_apart(w.plan, w.addressing, w.configuration),
+    "NET-ADDR-006": lambda w: addressing.judge_pod_addresses(w.plan, w.inventory),
+    "NET-ADDR-007": lambda w: addressing.judge_service_addresses(w.plan, w.inventory),
+    "NET-ADDR-008": lambda w: addressing.judge_node_addresses(w.plan, w.inventory),
+    "NET-ADDR-009": lambda w: addressing.judge_blocks_in_own_range(w.plan, w.addressing),
+    "NET-ADDR-010": lambda w: addressing.judge_blocks_owned_once(w.plan, w.addressing),
+    "NET-ADDR-011": lambda w: addressing.judge_block_sizes(w.plan, w.addressing),
+    "NET-ADDR-012": lambda w: addressing.judge_node_names_unique(w.plan, w.inventory),
+    "NET-ADDR-013": lambda w: addressing.judge_node_count(w.plan, w.inventory),
+    "NET-ROUTE-001": lambda w: sessions.judge_identities(w.plan, w.configuration),
+    "NET-ROUTE-002": lambda w: sessions.judge_full_mesh_off(w.plan, w.configuration, w.routing),
+    "NET-ROUTE-003": lambda w: sessions.judge_reflectors(w.plan, w.inventory, w.configuration),
+    "NET-ROUTE-004": lambda w: sessions.judge_reflector_redundancy(w.plan, w.inventory),
+    "NET-ROUTE-005": lambda w: sessions.judge_internal_sessions(w.plan, w.inventory, w.configuration, w.routing),
+    "NET-ROUTE-006": lambda w: sessions.judge_external_sessions(w.plan, w.inventory, w.configuration, w.routing),
+    "NET-ROUTE-007": lambda w: sessions.judge_peer_addresses(w.plan, w.inventory, w.configuration),
+    "NET-ROUTE-008": lambda w: routes.judge_remote_routes(w.plan, w.inventory, w.addressing, w.forwarding),
+    "NET-ROUTE-009": lambda w: routes.judge_next_hops(w.plan, w.inventory, w.addressing, w.forwarding),
+    "NET-ROUTE-010": lambda w: routes.judge_tunnel_devices(w.plan, w.inventory, w.addressing, w.forwarding),
+    "NET-ROUTE-011": lambda w: routes.judge_service_routes(w.plan, w.inventory, w.configuration, w.forwarding),
+    "NET-ROUTE-012": lambda w: routes.judge_own_services_kept_out(w.plan, w.inventory, w.forwarding),
+    "NET-ROUTE-013": lambda w: pools.judge_remote_pools(w.plan, w.addressing),
+    "NET-ROUTE-014": lambda w: pools.judge_outgoing_nat(w.plan, w.addressing),
+    "NET-ROUTE-015": lambda w: pools.judge_tunnel_sources(w.plan, w.configuration, w.forwarding),
+    "NET-ROUTE-016": lambda w: routes.judge_exchanged_prefixes(w.plan, w.inventory, w.addressing, w.routing),
+    "NET-ROUTE-018": lambda w: routes.judge_direct_paths(w.plan, w.inventory, w.addressing, w.routing),
+    "NET-POD-001": lambda w: reachability.judge_between_clusters(w.plan, w.reachability, ProbeProtocol.ICMP),
+    "NET-POD-002": lambda w: reachability.judge_between_clusters(w.plan, w.reachability, ProbeProtocol.TCP),
+    "NET-POD-003": lambda w: reachability.judge_between_clusters(w.plan, w.reachability, ProbeProtocol.UDP),
+    "NET-POD-004": lambda w: reachability.judge_source_preserved(w.inventory, w.reachability),
+    "NET-POD-005": lambda w: reachability.judge_node_pairs(w.plan, w.inventory, w.reachability),
+    "NET-POD-006": lambda w: reachability.judge_inside_clusters(w.plan, w.reachability),
+    "NET-POD-007": lambda w: reachability.judge_straight_way(w.reachability),
+    "NET-POD-008": lambda w: paths.judge_remote_services(w.plan, w.paths),
+    "NET-POD-009": lambda w: paths.judge_egress(w.plan, w.inventory, w.paths),
+    "NET-POD-012": lambda w: paths.judge_round_trips(w.plan, w.quality),
+    "NET-POD-013": lambda w: paths.judge_throughput(w.plan, w.quality),
+    "NET-POD-014": lambda w: paths.judge_no_leftovers(w.plan, w.inventory),
+}
+
+
+def verdicts(world: World) -> dict[str, Verdict]:
+    """What every judge says of that world."""
+    return {requirement: judge(world) for requirement, judge in JUDGES.items()}
