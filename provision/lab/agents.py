@@ -15,15 +15,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from provision.lab.agents_config import AgentsConfig, ClusterAccess
+from provision.lab import images
+from provision.lab.agents_config import AgentsConfig, ClusterAccess, host_tree
+from provision.lab.calico.cni import CalicoPodNetwork
 from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.dns import ClusterDns
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
+from provision.lab.kube.kubelet.node import AgentCluster, AgentNode, run_node_agents
+from provision.lab.kube.kubelet.volumes import Dns
+from provision.lab.paths import INSIDE
 from provision.lab.proxy import ServiceProxy
 from provision.lab.topology import LabRegion
 
 CALICO_NODE = "system:serviceaccount:calico-system:calico-node"
 KUBE_PROXY = "system:kube-proxy"
+NODE_AGENT = "system:node-agent"
 
 LOOK_EVERY_S = 0.01
 
@@ -47,6 +53,33 @@ class Agents:
                 watches[region.name] = ClusterWatch(await clients.enter_async_context(_client(access, CALICO_NODE)))
                 self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
             tasks.create_task(CalicoController(topology, watches).run(self._fabric_ready))
+            clusters = [self._agent_cluster(region, watches[region.name]) for region in topology.regions]
+            tasks.create_task(self._run_kubelets(clusters))
+
+    async def _run_kubelets(self, clusters: list[AgentCluster]) -> None:
+        # Pods on their nodes' network enter namespaces that the fabric makes.
+        await self._fabric_ready.wait()
+        python = Path(images.python_interpreter())
+        await run_node_agents(clusters, command=images.container_argv, folder=INSIDE / "pods", python=python)
+
+    def _agent_cluster(self, region: LabRegion, watch: ClusterWatch) -> AgentCluster:
+        access = self._config.cluster(region.name)
+        nodes = tuple(
+            AgentNode(node.name, node.address, node.netns, self._config.kubelet_port(node.name), host_tree(node.name))
+            for node in region.nodes
+        )
+        namespaces = {node.name: node.netns for node in region.nodes}
+        return AgentCluster(
+            region=region.name,
+            server=access.server,
+            ca=access.ca,
+            token=access.token(NODE_AGENT),
+            certificate=access.kubelet_certificate,
+            key=access.kubelet_key,
+            network=CalicoPodNetwork(namespaces, watch.ipam, self._fabric_ready),
+            dns=Dns(str(region.plan.dns_address)),
+            nodes=nodes,
+        )
 
     def _start_services(self, tasks: asyncio.TaskGroup, client: ApiClient, region: LabRegion) -> None:
         """kube-proxy and the DNS records, which are made from the same objects."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from hashlib import sha1, sha256
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,20 +21,18 @@ _HOST_SIDE_MAC = "ee:ee:ee:ee:ee:ee"
 
 
 class CalicoPodNetwork:
-    """The pod network of one node; the kubelet calls it.
+    """The pod network of one cluster; the kubelets call it.
 
     Args:
-        node: the node's name.
-        node_netns: its network namespace.
+        nodes: each node's network namespace, by the node's name.
         ipam: the cluster's addresses.
-        node_ready: set once the node's namespace is there.
+        fabric_ready: set once the nodes' namespaces are there.
     """
 
-    def __init__(self, node: str, node_netns: str, ipam: Ipam, node_ready: asyncio.Event) -> None:
-        self._node = node
-        self._node_netns = node_netns
+    def __init__(self, nodes: Mapping[str, str], ipam: Ipam, fabric_ready: asyncio.Event) -> None:
+        self._nodes = nodes
         self._ipam = ipam
-        self._node_ready = node_ready
+        self._fabric_ready = fabric_ready
 
     async def attach(self, pod: KubeObject, netns: str) -> IPv4Address:
         """Connect the pod's namespace to the node and return the pod's address.
@@ -45,27 +44,28 @@ class CalicoPodNetwork:
             NoAddressError: no pool has an address left.
             KernelError: the kernel refused a device, an address or a route.
         """
-        await self._node_ready.wait()
-        owner = self._owner(pod)
+        await self._fabric_ready.wait()
+        owner = _owner(pod)
         asked_for = (pod["metadata"].get("annotations") or {}).get(ADDRESSES_ANNOTATION)
         if asked_for:
             address = IPv4Address(json.loads(asked_for)[0])
             self._ipam.note(owner, address)
         else:
             address = await self._ipam.assign(owner)
-        await asyncio.to_thread(wire, self._node_netns, netns, device_name(pod), address)
+        await asyncio.to_thread(wire, self._nodes[owner.node], netns, device_name(pod), address)
         return address
 
     async def detach(self, pod: KubeObject, netns: str) -> None:
         """Remove the pod's device and give its address back."""
-        device = device_name(pod)
-        await asyncio.to_thread(kernel.forget, "ip", self._node_netns, [f"link del {device}"])
-        self._ipam.release(self._owner(pod).handle)
+        owner = _owner(pod)
+        await asyncio.to_thread(kernel.forget, "ip", self._nodes[owner.node], [f"link del {device_name(pod)}"])
+        self._ipam.release(owner.handle)
 
-    def _owner(self, pod: KubeObject) -> Owner:
-        meta = pod["metadata"]
-        sandbox = sha256(meta["uid"].encode()).hexdigest()
-        return Owner(f"k8s-pod-network.{sandbox}", meta["namespace"], meta["name"], self._node)
+
+def _owner(pod: KubeObject) -> Owner:
+    meta = pod["metadata"]
+    sandbox = sha256(meta["uid"].encode()).hexdigest()
+    return Owner(f"k8s-pod-network.{sandbox}", meta["namespace"], meta["name"], pod["spec"]["nodeName"])
 
 
 def device_name(pod: KubeObject) -> str:
