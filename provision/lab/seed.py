@@ -21,6 +21,7 @@ COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.9.3"
 CALICO_NODE_IMAGE = f"docker.io/calico/node:{calico.CALICO_VERSION}"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.8"
 
+_DNS_REPLICAS = 2
 _TOLERATE_ALL = [{"operator": "Exists"}]
 
 
@@ -144,26 +145,65 @@ def _dns(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
                 "type": "ClusterIP",
             },
         },
+        *_coredns(region, labels),
+    ]
+
+
+def _coredns(region: LabRegion, labels: dict[str, str]) -> list[KubeObject]:
+    """The Deployment with what it comes to: a ReplicaSet and two pods, placed, so that nothing has to be waited for."""
+    name, namespace, pod_hash = "coredns", "kube-system", "565d847f94"
+    spec = {
+        "containers": [_coredns_container()],
+        "dnsPolicy": "Default",
+        "serviceAccountName": name,
+        "terminationGracePeriodSeconds": 1,
+        "tolerations": _TOLERATE_ALL,
+        "volumes": [_host_path("dns", "/var/run/coredns")],
+    }
+    hashed = labels | {"pod-template-hash": pod_hash}
+    meta = {"name": name, "namespace": namespace, "labels": labels, "uid": _uid(region, name)}
+    set_meta = {
+        "name": f"{name}-{pod_hash}",
+        "namespace": namespace,
+        "labels": hashed,
+        "annotations": {"deployment.kubernetes.io/revision": "1"},
+        "ownerReferences": [_owner("Deployment", name, _uid(region, name))],
+        "uid": _uid(region, f"{name}-{pod_hash}"),
+    }
+    owner = _owner("ReplicaSet", f"{name}-{pod_hash}", _uid(region, f"{name}-{pod_hash}"))
+    places = (region.nodes * 2)[:_DNS_REPLICAS]
+    return [
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": "coredns", "namespace": "kube-system", "labels": labels},
+            "metadata": meta | {"annotations": {"deployment.kubernetes.io/revision": "1"}},
             "spec": {
-                "replicas": 2,
+                "replicas": _DNS_REPLICAS,
                 "selector": {"matchLabels": labels},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {
-                        "containers": [_coredns_container()],
-                        "dnsPolicy": "Default",
-                        "serviceAccountName": "coredns",
-                        "terminationGracePeriodSeconds": 1,
-                        "volumes": [_host_path("dns", "/var/run/coredns")],
-                    },
-                },
+                "template": {"metadata": {"labels": labels}, "spec": spec},
             },
         },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": set_meta,
+            "spec": {
+                "replicas": _DNS_REPLICAS,
+                "selector": {"matchLabels": hashed},
+                "template": {"metadata": {"labels": hashed}, "spec": spec},
+            },
+        },
+        *(
+            _pod(
+                namespace,
+                f"{name}-{pod_hash}-{_suffix(f'{node.name}/{number}')}",
+                hashed,
+                spec | {"nodeName": node.name, "restartPolicy": "Always"},
+                owner,
+            )
+            for number, node in enumerate(places)
+        ),
     ]
 
 
@@ -246,18 +286,11 @@ def _calico_node(region: LabRegion) -> list[KubeObject]:
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
         },
     }
-    owner = {
-        "apiVersion": "apps/v1",
-        "blockOwnerDeletion": True,
-        "controller": True,
-        "kind": "DaemonSet",
-        "name": name,
-        "uid": _uid(region, name),
-    }
+    owner = _owner("DaemonSet", name, _uid(region, name))
     pods = [
         _pod(
             namespace,
-            f"{name}-{sha256(node.name.encode()).hexdigest()[:5]}",
+            f"{name}-{_suffix(node.name)}",
             labels,
             spec | {"nodeName": node.name, "restartPolicy": "Always"},
             owner,
@@ -287,6 +320,22 @@ def _pod(
     if owner is not None:
         metadata["ownerReferences"] = [owner]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
+
+
+def _owner(kind: str, name: str, uid: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "blockOwnerDeletion": True,
+        "controller": True,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+    }
+
+
+def _suffix(text: str) -> str:
+    """Five characters that tell pods of one owner apart, the same at every start."""
+    return sha256(text.encode()).hexdigest()[:5]
 
 
 def _host_path(name: str, path: str) -> dict[str, Any]:
