@@ -62,6 +62,13 @@ class Provider(Protocol):
             ProvisionError: it cannot be brought up. Nothing is left behind then.
         """
 
+    def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
+        """The same environment in a form that `down` leaves up and that outlives this process; made now if it must be.
+
+        Raises:
+            ProvisionError: it cannot be had in such a form.
+        """
+
     def wait_ready(self, fleet: Fleet, within: timedelta) -> None:
         """Return when the environment is as its plan says it starts: nodes ready, sessions up, DNS answering.
 

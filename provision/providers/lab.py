@@ -19,7 +19,7 @@ from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.host import search_path
-from provision.lab.launcher import await_stage, launch
+from provision.lab.launcher import await_stage, launch, let_live
 from provision.lab.paths import LabFolder
 from provision.lab.stages import Stage
 from provision.lab.topology import LabTopology, aws_calico
@@ -78,6 +78,25 @@ class LabProvider:
             probe_namespace=environment.probes.namespace,
             probe_pull_secret=environment.probes.pull_secret,
         )
+
+    def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
+        """The named lab that it is, or a new one that has the environment's name; see `python -m provision list`.
+
+        Raises:
+            ProvisionError: a lab of that name is there already, or the lab does not come up.
+        """
+        from provision.environment_file import load_environment
+
+        settings = _settings(environment)
+        if settings.name:
+            return environment
+        folder = state.claim(environment.name)
+        try:
+            lab = self._launch(environment, settings, folder.path, progress)
+        except BaseException:
+            state.forget(folder)
+            raise
+        return load_environment(let_live(lab).folder.environment)
 
     def wait_ready(self, fleet: Fleet, within: timedelta) -> None:
         """Return when sessions, routes, pods and DNS have once been as planned.
