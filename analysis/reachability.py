@@ -32,7 +32,7 @@ def judge_between_clusters(plan: Plan, matrix: ReachabilityMatrix, protocol: Pro
     tally = view.tally(protocol, view.between_clusters)
     directions = len(plan.ordered_pairs())
     return conclude(
-        expected=f"pods of every cluster reach those of all others by {_WORDS[protocol]}, in all {directions} directions",
+        expected=f"pods of all clusters reach each other by {_WORDS[protocol]}, in all {directions} directions",
         examined=tally.examined,
         what=f"{protocol.value.upper()} probes between clusters",
         violations=view.broken(tally.failed, protocol),

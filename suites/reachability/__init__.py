@@ -1,0 +1,1 @@
+"""Checks of pod-to-pod reachability."""
