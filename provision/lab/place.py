@@ -10,7 +10,8 @@ from provision.lab.agents_config import host_tree
 # A node's /sys shows its devices, and its routing daemon's control socket is where Calico puts it.
 _VIEW = """\
 mount -t sysfs sysfs /sys 2>/dev/null
-if [ -d "$0" ]; then mkdir -p /run/calico && mount --bind "$0" /run/calico; fi
+if [ -d "$1" ]; then mkdir -p /run/calico && mount --bind "$1" /run/calico; fi
+shift
 exec "$@"
 """
 
@@ -21,5 +22,5 @@ def command_at(name: str, argv: Sequence[str]) -> list[str]:
     The exit code is the command's, or 127 and 126 as a shell has them, for one that is not there or cannot be run.
     """
     control_sockets = host_tree(name) / "var/run/calico"
-    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, str(control_sockets)]
+    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, name, str(control_sockets)]
     return netns.command(name, [*view, *argv])

@@ -1,0 +1,69 @@
+"""A lab for the tests that need one, and the command line to it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provision.lab import state
+from provision.lab.host import LabUnavailableError, isolation
+from provision.lab.launcher import await_stage, launch
+from provision.lab.stages import Stage
+from provision.lab.topology import aws_calico
+from provision.provider import NoProgress
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def provision():
+    """Run `python -m provision` as a person would: `provision("list", "--json")`."""
+
+    def run(*arguments, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "provision", *arguments],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder for labs that nobody else uses; skips where labs cannot run."""
+    try:
+        isolation()
+    except LabUnavailableError as reason:
+        pytest.skip(str(reason))
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("MESHPROOF_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def lab(home):
+    """A small lab with a name, ready; it ends with this process."""
+    topology = aws_calico(f"shared-{os.getpid()}", regions=2, nodes=2)
+    lab = launch(topology, state.claim(topology.name), progress=NoProgress())
+    try:
+        await_stage(lab, Stage.READY, progress=NoProgress())
+        yield lab
+    finally:
+        state.remove(lab)
+
+
+@pytest.fixture(scope="session")
+def at(lab, provision):
+    """Run a command at a place of the shared lab: `at("us-east-1/node-1", "ip", "route")`."""
+
+    def run(place, *command, **options):
+        return provision("exec", lab.state.name, place, "--", *command, **options)
+
+    return run
