@@ -41,10 +41,15 @@ apt_install "$@" 2>/dev/null || { apt-get update --quiet --quiet </dev/null >/de
 enabled | sort >"$AFTER"
 
 comm -13 "$BEFORE" "$AFTER" | while read -r link; do
-    name=${link##*/}
-    echo "setup: $name is not to start at boot" >&2
     case $link in
-    /etc/rc*) update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null 2>&1 || rm -f "$link" ;;
-    *) rm -f "$link" ;; # all that "systemctl disable" does, and works where systemd does not run
+    /etc/rc*)
+        service=${link##*/S[0-9][0-9]}
+        update-rc.d "$service" disable >/dev/null 2>&1 || rm -f "$link"
+        ;;
+    *)
+        # This is all that "systemctl disable" does, and it works where systemd does not run.
+        echo "setup: ${link##*/} is not to start at boot" >&2
+        rm -f "$link"
+        ;;
     esac
 done

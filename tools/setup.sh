@@ -23,13 +23,6 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-missing_packages() {
-    [ "$(uname -s)" = Linux ] || return 0
-    for tool in $TOOLS; do
-        have "${tool%%:*}" || echo "${tool##*:}"
-    done | sort -u
-}
-
 new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
@@ -47,45 +40,57 @@ can_make_venvs() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null
 }
 
-# Runs a command as root, or fails without having asked for a password where nobody could type one.
-as_root() {
+missing_tools() {
+    [ "$(uname -s)" = Linux ] || return 0
+    for tool in $TOOLS; do
+        have "${tool%%:*}" || echo "${tool##*:}"
+    done | sort -u
+}
+
+# Debian keeps venv in a package of its own.
+missing_venv() {
+    if ! has_venv && [ -n "$PYTHON_FOUND" ] && ! can_make_venvs "$PYTHON_FOUND"; then
+        echo python3-venv
+    fi
+}
+
+has_venv() {
+    [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null
+}
+
+# How to become root: prints a prefix for the command, or fails where that would need a password nobody can type.
+root_prefix() {
     if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif ! have sudo; then
-        return 1
-    elif sudo -n true 2>/dev/null; then
-        sudo -n "$@"
-    elif [ -t 0 ]; then
-        sudo "$@"
+        echo env
+    elif have sudo && sudo -n true 2>/dev/null; then
+        echo sudo -n
+    elif have sudo && [ -t 0 ]; then
+        echo sudo
     else
         return 1
     fi
 }
 
 install_packages() {
-    have apt-get || return 1
+    have apt-get && prefix=$(root_prefix) || return 0
     say "installing $* (apt)"
-    as_root sh tools/install-packages.sh "$@"
+    # shellcheck disable=SC2086 # the prefix is one or two words
+    $prefix sh tools/install-packages.sh "$@" || say "apt could not install them"
 }
 
 make_venv() {
-    python=$(find_python)
-    if [ -z "$python" ]; then
-        say "no Python 3.11 or newer found. Install one (Debian 12: apt-get install python3 python3-venv)"
+    if [ -z "$PYTHON_FOUND" ]; then
+        say "no Python 3.11 or newer found. Install one (Debian 12: apt-get install python3 python3-venv),"
         say "or name one: make setup PYTHON=/path/to/python3"
-        exit 1
+        return 1
     fi
-    if ! can_make_venvs "$python"; then
-        # Debian keeps venv in a package of its own.
-        install_packages python3-venv || true
-        if ! can_make_venvs "$python"; then
-            say "$python cannot make virtual environments. As root: apt-get install python3-venv"
-            say "or name another: make setup PYTHON=/path/to/python3"
-            exit 1
-        fi
+    if ! can_make_venvs "$PYTHON_FOUND"; then
+        say "$PYTHON_FOUND cannot make virtual environments. On Debian, as root: apt-get install python3-venv"
+        say "Or name another: make setup PYTHON=/path/to/python3"
+        return 1
     fi
-    say "making .venv with $("$python" --version)"
-    "$python" -m venv --clear .venv
+    say "making .venv with $("$PYTHON_FOUND" --version)"
+    "$PYTHON_FOUND" -m venv --clear .venv
 }
 
 # A copy of each requirements file that was installed lies in .venv, so a look tells whether there is anything to do.
@@ -99,26 +104,33 @@ install_requirements() {
     done
 }
 
-packages=$(missing_packages)
+PYTHON_FOUND=
+has_venv || PYTHON_FOUND=$(find_python)
+well=true
+
+packages="$(missing_tools) $(missing_venv)"
 # shellcheck disable=SC2086 # one word for each package
-[ -z "$packages" ] || install_packages $packages || true
+[ "$packages" = " " ] || install_packages $packages
 
-[ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || make_venv
-install_requirements
+if has_venv || make_venv; then
+    install_requirements
+else
+    well=false
+fi
 
-packages=$(missing_packages | tr '\n' ' ')
-if [ -n "$packages" ]; then
+tools=$(missing_tools | tr '\n' ' ')
+if [ -n "$tools" ]; then
+    well=false
     say "the lab needs tools that are not here, and they could not be installed."
     if have apt-get; then
-        say "As root: apt-get update && apt-get install --no-install-recommends $packages"
+        say "As root: apt-get update && apt-get install --no-install-recommends $tools"
     else
-        say "Install with your package manager what Debian calls: $packages"
+        say "Install with your package manager what Debian calls: $tools"
     fi
-    say "None of them has to run as a service. Without the lab, clusters of your own can be verified right away:"
+    say "None of them has to run as a service. Without the lab, clusters of your own can be verified:"
     say "  .venv/bin/pytest suites/ -n auto --env FILE"
-    exit 1
-fi
-if [ "$(uname -s)" != Linux ]; then
+elif [ "$(uname -s)" != Linux ]; then
     say "the lab needs Linux, and this is $(uname -s): run it in a Linux virtual machine or container."
     say "Clusters of your own can be verified from here: .venv/bin/pytest suites/ -n auto --env FILE"
 fi
+$well
