@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from analysis.facts import Inventory, Node
@@ -34,12 +35,12 @@ class DoubleSource:
     live = True
 
     def __init__(
-        self, log: Path, *, capabilities: frozenset[Capability] = ALL, broken: str = "", end: str = ""
+        self, log: Path, *, capabilities: frozenset[Capability] = ALL, broken: str = "", slow: float = 0.0
     ) -> None:
         self._log = log
         self._capabilities = capabilities
         self._broken = broken
-        self._end = end
+        self._slow = slow
 
     def open(self, run: Run, progress: Progress) -> Fleet:
         self._say("up")
@@ -58,6 +59,7 @@ class DoubleSource:
 
     def observe(self, family: str, run: Run, fleet: Fleet) -> object:
         self._say(f"observe {family}")
+        Event().wait(self._slow)
         if family != "inventory":
             raise OSError("the double sees only the inventory")
         nodes = tuple(
