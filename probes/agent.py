@@ -3,8 +3,8 @@ r"""The agent: the one program that runs inside probe pods, sent over exec, gone
 It reads a plan and writes one result. Standard library only, Python 3.8 or later, no file is written, no privilege
 is needed but for ICMP where the pod's `ping_group_range` does not allow it. What it measures it never judges.
 
-How it is started: `python3 -I -S -c BOOT`, with this source on standard input behind its length and a newline; then
-the plan, JSON, framed alike (lengths rather than end of file, because exec before v5 cannot close standard input).
+How it is started: `python3 -I -S -c BOOT` (probes/client.py) with this program on standard input, then the plan, JSON,
+behind its length and a newline (lengths rather than end of file, because exec before v5 cannot close standard input).
 The result is the last `\x1eRESULT <length> <ASCII JSON>` on standard output. Exit status 0 says that there is one.
 
 A plan: {"deadline": seconds, "control": [address, port, identity] or null, "operations": [...]}. Operations are done
@@ -454,6 +454,7 @@ class DatagramBatch(Batch):
         """Send one datagram. An error that the kernel reports now may belong to an earlier one: read those first."""
         attempt = len(self.sent[index])
         datagram = self.build(index, attempt)
+        now = time.monotonic()  # before sending: on one machine the answer can be there when the call returns
         for first in (True, False):
             try:
                 self.sock.sendto(datagram, tuple(self.targets[index][:2]))
@@ -467,7 +468,6 @@ class DatagramBatch(Batch):
                 self.finish(index, outcome, sends=attempt + 1, detail="send: %s" % detail)
                 return
             break
-        now = time.monotonic()
         self.sent[index].append(now)
         self.due.append((now + self.interval, index))
 

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -137,7 +138,8 @@ def deploy(mesh: Mesh, per_node: int = 1) -> ProbeSet:
     try:
         return wait_ready(mesh, placed)
     except BaseException:
-        remove(mesh, placed)
+        with suppress(ProbeError):  # the first failure is the one to tell
+            remove(mesh, placed)
         raise
 
 
@@ -169,7 +171,8 @@ def place(mesh: Mesh, per_node: int = 1) -> ProbeSet:
             created.append(pod)
     placed = ProbeSet(run, mesh.fleet.probe_namespace, expires, tuple(created), tuple(created_namespaces), tuple(gaps))
     if not created:
-        remove(mesh, placed)
+        with suppress(ProbeError):
+            remove(mesh, placed)
         raise ProbeError("no probe pod could be created anywhere: " + (gaps[0].error if gaps else "there is no node"))
     return placed
 
