@@ -1,0 +1,31 @@
+"""The lowest broken layer explains those above it."""
+
+from __future__ import annotations
+
+from analysis.rootcause import Layer, RootCause, follows_from, layer_of, root_cause
+
+
+def test_the_lowest_layer_is_to_be_mended_first():
+    violated = ["NET-ROUTE-005", "NET-ROUTE-008", "NET-POD-001", "NET-POD-014"]
+    assert root_cause(violated) == RootCause(Layer.SESSION, "NET-ROUTE-005")
+    assert root_cause(["NET-POD-001", "NET-ROUTE-008"]) == RootCause(Layer.FIB, "NET-ROUTE-008")
+    assert root_cause([]) is None
+
+
+def test_a_violation_may_follow_from_lower_layers_only():
+    violated = ["NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008", "NET-POD-001"]
+    assert follows_from("NET-POD-001", violated) == ("NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008")
+    assert follows_from("NET-ROUTE-008", violated) == ("NET-ROUTE-005", "NET-ROUTE-006")
+    assert follows_from("NET-ROUTE-006", violated) == ()
+
+
+def test_hygiene_stands_beside_the_layers():
+    violated = ["NET-ADDR-003", "NET-POD-014"]
+    assert follows_from("NET-POD-014", violated) == ()
+    assert root_cause(["NET-POD-014", "NET-POD-001"]) == RootCause(Layer.POLICY, "NET-POD-001")
+
+
+def test_what_runs_on_the_network_is_a_service():
+    assert layer_of("DB-SURV-005") is Layer.SERVICE
+    assert layer_of("NET-DNS-001") is Layer.SERVICE
+    assert layer_of("NET-UNDR-006") is Layer.UNDERLAY
