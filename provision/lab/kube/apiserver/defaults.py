@@ -21,6 +21,15 @@ _CONTAINER: KubeObject = {
     "terminationMessagePolicy": "File",
 }
 _PROBE: KubeObject = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_EMPTY_STATUS: Mapping[str, KubeObject] = {
+    "DaemonSet": dict.fromkeys(
+        ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"), 0
+    ),
+    "PodDisruptionBudget": dict.fromkeys(("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0),
+    "ReplicaSet": {"replicas": 0},
+    "Service": {"loadBalancer": {}},
+    "StatefulSet": {"replicas": 0},
+}
 _FILE_MODE = 0o644
 _LATEST = ":latest"
 
@@ -30,6 +39,11 @@ def fill_in(resource: Resource, obj: KubeObject) -> None:
     defaults = _DEFAULTS.get(resource.kind)
     if defaults is not None and not resource.custom:
         defaults(obj)
+
+
+def empty_status(resource: Resource) -> KubeObject:
+    """The status of an object that nobody has reported on: the fields that its kind never leaves out."""
+    return dict(_EMPTY_STATUS.get(resource.kind, {}))
 
 
 def containers(pod_spec: Mapping[str, Any]) -> Iterator[tuple[str, KubeObject]]:
@@ -156,6 +170,11 @@ def _namespace(namespace: KubeObject) -> None:
     namespace.setdefault("status", {}).setdefault("phase", "Active")
 
 
+def _node(node: KubeObject) -> None:
+    node.setdefault("spec", {})
+    node.setdefault("status", {})
+
+
 def _secret(secret: KubeObject) -> None:
     secret.setdefault("type", "Opaque")
     plain = secret.pop("stringData", None) or {}
@@ -186,6 +205,7 @@ _DEFAULTS: Mapping[str, Callable[[KubeObject], None]] = {
     "Deployment": _deployment,
     "Job": _job,
     "Namespace": _namespace,
+    "Node": _node,
     "Pod": _pod,
     "ReplicaSet": _replica_set,
     "RoleBinding": _binding,

@@ -19,6 +19,7 @@ from multidict import MultiMapping
 from yarl import URL
 
 from provision.lab.kube.apiserver.errors import ApiError, bad_request
+from provision.lab.kube.apiserver.request import is_true
 from provision.lab.kube.apiserver.resources import NODES
 from provision.lab.kube.apiserver.store import Store
 
@@ -28,10 +29,10 @@ CLOSE_TIMEOUT_S = 1.0
 V5 = "v5.channel.k8s.io"
 _STATUS_CHANNEL = b"\x03"
 _ADDRESS_TYPES = ("Hostname", "InternalIP", "ExternalIP")
-_TRUE = ("1", "true", "True")
 _KUBELET_FLAGS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 _KUBELET_PATHS = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
-_LOG_OPTIONS = ("follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps")
+_LOG_FLAGS = ("follow", "previous", "timestamps")
+_LOG_LIMITS = ("limitBytes", "sinceSeconds", "sinceTime", "tailLines")
 
 
 class Kubelets:
@@ -59,7 +60,7 @@ class Kubelets:
         if phase in ("Succeeded", "Failed"):
             raise bad_request(f"cannot {subresource} in a completed pod; current phase is {phase}")
         options: list[tuple[str, str]] = [
-            (kubelet_name, "1") for name, kubelet_name in _KUBELET_FLAGS.items() if request.query.get(name) in _TRUE
+            (kubelet_name, "1") for name, kubelet_name in _KUBELET_FLAGS.items() if is_true(request.query.get(name))
         ]
         options += [(name, value) for name, value in request.query.items() if name in ("command", "port")]
         container = "" if subresource == "portforward" else choose_container(pod, request.query)
@@ -87,6 +88,7 @@ class Kubelets:
                 protocols=protocols,
                 ssl=self._tls,
                 max_msg_size=0,
+                autoclose=False,  # the answer to a close would hide its code, if the kubelet is quick to hang up
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
             )
         except aiohttp.WSServerHandshakeError as error:
@@ -100,7 +102,9 @@ class Kubelets:
         Raises:
             ApiError: what the kubelet says, or 502 when it cannot be reached.
         """
-        options = {name: value for name, value in request.query.items() if name in _LOG_OPTIONS}
+        query = request.query
+        options = {name: "true" for name in _LOG_FLAGS if is_true(query.get(name))}
+        options |= {name: query[name] for name in _LOG_LIMITS if name in query}
         url = self._url(pod, "containerLogs", choose_container(pod, request.query)).with_query(options)
         try:
             async with self._client().get(url, ssl=self._tls) as answer:
@@ -196,8 +200,11 @@ async def _connect(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSock
         for task in directions:
             task.cancel()
         await asyncio.gather(*directions, return_exceptions=True)
+    code = kubelet.close_code or aiohttp.WSCloseCode.OK
     await kubelet.close()
-    await client.close(code=kubelet.close_code or aiohttp.WSCloseCode.OK)
+    # an abnormal end has a code that must not be sent
+    lost = code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+    await client.close(code=aiohttp.WSCloseCode.INTERNAL_ERROR if lost else code)
 
 
 async def _relay(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from provision.lab.kube.apiserver import errors
-from provision.lab.kube.apiserver.defaults import fill_in
+from provision.lab.kube.apiserver.defaults import empty_status, fill_in
 from provision.lab.kube.apiserver.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
@@ -121,6 +121,8 @@ class Operations:
         # a kubelet registers its node with status and all; everybody else reports status after the fact
         if resource.has_status and not loading and resource is not NODES:
             obj.pop("status", None)
+            if not resource.custom:
+                obj["status"] = empty_status(resource)
         with _malformed_means_bad_request(resource):
             fill_in(resource, obj)
             check_object(resource, obj)

@@ -11,6 +11,7 @@ from provision.lab.kube.apiserver.errors import qualified
 
 _OBJECT_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _COLLECTION_VERBS = _OBJECT_VERBS | {"GET": "list", "HEAD": "list", "DELETE": "deletecollection"}
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 
@@ -66,6 +67,11 @@ class Action:
         )
 
 
+def is_true(text: str | None) -> bool:
+    """Whether an option of a query is set: clients in different languages spell it differently."""
+    return text in _TRUE
+
+
 def read_action(method: str, raw_path: str, query: Mapping[str, str]) -> Action:
     """Understand a request line."""
     parts = [unquote(part) for part in raw_path.split("/") if part]
@@ -82,6 +88,6 @@ def read_action(method: str, raw_path: str, query: Mapping[str, str]) -> Action:
             rest = rest[2:]
     resource, name, subresource = [*rest, "", ""][:3]
     verb = (_OBJECT_VERBS if name else _COLLECTION_VERBS).get(method, method.lower())
-    if verb == "list" and query.get("watch") in ("1", "true"):
+    if verb == "list" and is_true(query.get("watch")):
         verb = "watch"
     return Action(verb, About.RESOURCE, group, version, resource, subresource, namespace, name, raw_path)

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from provision.lab.kube.apiserver.errors import ApiError, bad_request
+from provision.lab.kube.apiserver.request import is_true
 from provision.lab.kube.apiserver.resources import Resource
 from provision.lab.kube.apiserver.selectors import Selection
 from provision.lab.kube.apiserver.store import ADDED, Store, Stored, Subscription, encode
@@ -46,14 +47,14 @@ class WatchOptions:
         Raises:
             ApiError: 400, a number is none.
         """
-        initial_events = query.get("sendInitialEvents") == "true"
+        initial_events = is_true(query.get("sendInitialEvents"))
         version = query.get("resourceVersion", "")
         try:
             since = None if initial_events or version in ("", "0") else int(version)
             timeout_s = float(query.get("timeoutSeconds") or DEFAULT_TIMEOUT_S)
         except ValueError as error:
             raise bad_request(f"invalid watch option: {error}") from error
-        return cls(since, timeout_s, query.get("allowWatchBookmarks") in ("true", "1"), initial_events)
+        return cls(since, timeout_s, is_true(query.get("allowWatchBookmarks")), initial_events)
 
 
 async def serve_watch(
