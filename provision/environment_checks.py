@@ -21,10 +21,13 @@ ENCAPSULATIONS = {
     Cni.CALICO_BGP: (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.NONE),
     Cni.CILIUM_CLUSTERMESH: (Encapsulation.VXLAN, Encapsulation.GENEVE, Encapsulation.NONE),
 }
+PROFILE_CNIS = {"aws-calico": Cni.CALICO_BGP, "azure-cilium": Cni.CILIUM_CLUSTERMESH}
+"""Profiles that the requirements know. Each rules out what only the other one promises, so it has to be true."""
 
 
 def check_plan(environment: Environment) -> Iterator[Problem]:
     """Everything that can be said about the file on its own, without a look at the machine."""
+    yield from _profile(environment)
     yield from _encapsulation(environment)
     for index, region in enumerate(environment.regions):
         at: Location = ("regions", index)
@@ -91,6 +94,17 @@ def _same_server(url: str) -> str:
     """The URL without what makes no difference to where it leads."""
     parts = urlsplit(url if "//" in url else f"https://{url}")
     return f"{(parts.hostname or '').rstrip('.')}:{parts.port or 443}{parts.path.rstrip('/')}"
+
+
+def _profile(environment: Environment) -> Iterator[Problem]:
+    kind = PROFILE_CNIS.get(environment.profile, environment.cni.kind)
+    if kind is not environment.cni.kind:
+        yield Problem(
+            ("profile",),
+            f"does not go with cni.kind {environment.cni.kind.value}",
+            f"{kind.value} as cni.kind, or another word as profile",
+            environment.profile,
+        )
 
 
 def _encapsulation(environment: Environment) -> Iterator[Problem]:

@@ -78,6 +78,7 @@ contexts:
 
 CILIUM = (
     GOOD.replace("calico-bgp", "cilium-clustermesh")
+    .replace("profile: aws-calico", "profile: azure-cilium")
     .replace("encapsulation: ipip", "encapsulation: vxlan")
     .replace("    as_number: 64512\n", "")
     .replace("    as_number: 64513\n", "")
@@ -180,6 +181,7 @@ MISTAKES = [
     Mistake("truth as a word", "  pull_secret", '  host_network: "no"' + HERE + "\n  pull_secret", "probes.host_network", "no", "true or false"),
     Mistake("Calico id that is not dotted", "244.0.0.2", "2" + HERE, "regions[1].cluster_id", "2", "like 244.0.0.1"),
     # Cilium
+    Mistake("profile of the other CNI", "profile: azure-cilium", "profile: aws-calico" + HERE, "profile", "aws-calico", "calico-bgp as cni.kind", CILIUM),
     Mistake("Cilium id out of range", "cluster_id: 2", "cluster_id: 256" + HERE, "regions[1].cluster_id", "256", "from 1 to 255", CILIUM),
     Mistake("Cilium id missing", "    cluster_id: 2\n", "", "regions[1].cluster_id", None, "like cluster_id: 1", CILIUM),
     Mistake("AS with Cilium", "    cluster_id: 2", "    as_number: 64512" + HERE + "\n    cluster_id: 2", "regions[1].as_number", "64512", "no as_number", CILIUM),
