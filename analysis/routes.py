@@ -19,19 +19,19 @@ BGP_PROTOCOLS = frozenset({"bird", "12", "bgp"})
 """What `ip route` calls a route that the BGP daemon installed; 12 where iproute2 does not know the name."""
 
 DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
-_ARTICLES = {"unreachable": "an unreachable route", "blackhole": "a blackhole route", "prohibit": "a prohibit route"}
 
 
 def judge_remote_routes(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
     """NET-ROUTE-008: every node can forward to every block of the other clusters, and to all of it."""
     fib = _Fib(plan, inventory, addressing, forwarding)
     deviations = []
-    for node, block, routes in fib.block_routes():
-        dead = [_ARTICLES.get(route.kind, f"a {route.kind} route") for route in routes if route.kind != "unicast"]
-        if not routes:
+    for node, block, covering, parts in fib.block_routes():
+        if covering is None:
             deviations.append((node, (block, "no route")))
-        elif dead:
-            deviations.append((node, (block, dead[0])))
+            continue
+        dead = [route for route in (covering, *parts) if route.kind != "unicast"]
+        if dead:
+            deviations.append((node, (block, _article(dead[0]))))
     return conclude(
         expected="every node has a route to every block of the other clusters",
         examined=fib.pairs,
@@ -51,19 +51,16 @@ def judge_next_hops(plan: Plan, inventory: Inventory, addressing: Addressing, fo
     deviations: list[_Deviation] = []
     unknown: list[tuple[NodeKey, RemoteBlock]] = []
     examined = 0
-    for node, block, routes in fib.block_routes():
-        for route in routes:
-            if route.kind != "unicast":
-                continue
-            examined += 1
-            endpoints = _endpoints(route)
-            wrong = [address for address in endpoints if address is not None and address not in block.endpoints]
-            if wrong and (block.endpoints or any(address not in fib.hosts for address in wrong)):
-                whole = route.prefix.prefixlen <= block.cidr.prefixlen
-                part = "" if whole else f"its part {route.prefix} "
-                deviations.append((node, (block, f"{part}leads to {listed(map(fib.name_host, wrong))}")))
-            elif not block.endpoints or (None in endpoints and route.prefix.prefixlen <= block.cidr.prefixlen):
-                unknown.append((node, block))
+    for node, block, route in fib.forwarding_routes():
+        examined += 1
+        endpoints = _endpoints(route)
+        wrong = [address for address in endpoints if address is not None and address not in block.endpoints]
+        if wrong and (block.endpoints or any(address not in fib.hosts for address in wrong)):
+            whole = route.prefix.prefixlen <= block.cidr.prefixlen
+            part = "" if whole else f"its part {route.prefix} "
+            deviations.append((node, (block, f"{part}leads to {listed(map(fib.name_host, wrong))}")))
+        elif not block.endpoints or (None in endpoints and route.prefix.prefixlen <= block.cidr.prefixlen):
+            unknown.append((node, block))
     stale = [(node, (block, f"leads to {listed(map(fib.name_host, ends))}")) for node, block, ends in fib.stale()]
     return conclude(
         expected="the next hop of every remote block is the node that owns it",
@@ -97,17 +94,14 @@ def judge_tunnel_devices(plan: Plan, inventory: Inventory, addressing: Addressin
     deviations: list[_Deviation] = []
     unknown: dict[tuple[str, str, str], None] = {}
     examined = 0
-    for node, block, routes in fib.block_routes():
-        for route in routes:
-            if route.kind != "unicast":
-                continue
-            examined += 1
-            for _, device in route.gateways:
-                kind = kinds.get((*node, device))
-                if kind is None:
-                    unknown[(*node, device)] = None
-                elif kind != plan.encapsulation.value:
-                    deviations.append((node, (block, f"leaves by {device}, which is {kind or 'no tunnel'}")))
+    for node, block, route in fib.forwarding_routes():
+        examined += 1
+        for _, device in route.gateways:
+            kind = kinds.get((*node, device))
+            if kind is None:
+                unknown[(*node, device)] = None
+            elif kind != plan.encapsulation.value:
+                deviations.append((node, (block, f"leaves by {device}, which is {kind or 'no tunnel'}")))
     return conclude(
         expected=expected,
         examined=examined,
@@ -162,7 +156,7 @@ def judge_service_routes(
             if route is None:
                 deviations.append((key, (region.name, "no route")))
             elif route.kind != "unicast":
-                deviations.append((key, (region.name, _ARTICLES.get(route.kind, f"a {route.kind} route"))))
+                deviations.append((key, (region.name, _article(route))))
             else:
                 ends = [end for end in _endpoints(route) if end is not None]
                 astray = [end for end in ends if end not in hosts or hosts[end].region != region.name]
@@ -360,16 +354,22 @@ class _Fib:
                 parts[(route.region, route.node), holders[0].cidr].append(route)
         return parts, strays
 
-    def block_routes(self) -> Iterator[tuple[NodeKey, RemoteBlock, list[FibRoute]]]:
-        """For each node and remote block the routes that packets into the block can take: none when there is none."""
+    def block_routes(self) -> Iterator[tuple[NodeKey, RemoteBlock, FibRoute | None, Sequence[FibRoute]]]:
+        """For each node and remote block the route that covers it, if any, and routes to parts of it."""
         self.pairs = 0
         parts, _ = self._finer_routes
         for key in self._nodes:
             table = self._tables[key]
             for block in self.blocks[key[0]]:
                 self.pairs += 1
-                covering = _preferred(table.longest(block.cidr))
-                yield key, block, [*([covering] if covering else []), *parts.get((key, block.cidr), ())]
+                yield key, block, _preferred(table.longest(block.cidr)), parts.get((key, block.cidr), ())
+
+    def forwarding_routes(self) -> Iterator[tuple[NodeKey, RemoteBlock, FibRoute]]:
+        """Every route by which a node forwards into a remote block, or a part of it."""
+        for key, block, covering, parts in self.block_routes():
+            for route in (covering, *parts):
+                if route is not None and route.kind == "unicast":
+                    yield key, block, route
 
     def stale(self) -> Iterator[tuple[NodeKey, RemoteBlock, list[IPv4Address]]]:
         """Forwarding routes into another cluster's pod range, to blocks that no node owns."""
@@ -498,6 +498,11 @@ def _tables(forwarding: Forwarding) -> dict[NodeKey, PrefixTable[FibRoute]]:
 def _preferred(routes: Sequence[FibRoute]) -> FibRoute | None:
     """The route that the kernel takes among several to one prefix: the one of least metric."""
     return min(routes, key=lambda route: route.metric or 0, default=None)
+
+
+def _article(route: FibRoute) -> str:
+    """The kind of a route that does not forward: "an unreachable route"."""
+    return f"{'an' if route.kind[0] in 'aeiou' else 'a'} {route.kind} route"
 
 
 def _endpoints(route: FibRoute) -> Sequence[IPv4Address | None]:
