@@ -198,7 +198,9 @@ def _filters(cluster: CalicoCluster, node: CalicoNode, blocks: Iterable[IPv4Netw
     lines += [f"filter {_IMPORT} {{"]
     lines += [line for pool in pools for line in _pool_encapsulation(pool, subnet)]
     # What recursive resolution of an unencapsulated route comes to: the neighbour itself, or the subnet's router,
-    # which in a VPC has the first address.
+    # which in a VPC has the first address. A route resolved to a tunnel is "onlink" until told otherwise, and would
+    # keep the tunnel's device.
+    lines += ["  onlink = false;"]
     lines += [f"  if bgp_next_hop ~ {subnet} then gw = bgp_next_hop; else gw = {subnet[1]};", "  accept;", "}", ""]
     return "\n".join(lines)
 
