@@ -1,0 +1,1 @@
+"""The controllers: API clients that bring what is there nearer to what is asked for."""

@@ -1,0 +1,177 @@
+"""The scheduler: gives each new pod the node that fits it and has the least to do."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from provision.lab.kube.client import (
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    ApiClient,
+    Change,
+    ChangeKind,
+    Conflict,
+    KubeObject,
+    NotFound,
+    Patch,
+    Reflector,
+)
+from provision.lab.kube.controllers.ownership import is_active, is_ready
+from provision.lab.kube.controllers.queue import Key
+from provision.lab.kube.controllers.selectors import node_fits, repels, selects
+
+log = logging.getLogger(__name__)
+
+NAME = "default-scheduler"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+"""On a claim: the node that holds its data, to which every later pod with the claim must go."""
+
+
+class Scheduler:
+    """Binds pods one at a time, so that each decision knows the one before."""
+
+    def __init__(self, client: ApiClient, pods: Reflector, nodes: Reflector, claims: Reflector) -> None:
+        self._client = client
+        self._pods = pods
+        self._nodes = nodes
+        self._claims = claims
+        self._bound: dict[str, str] = {}
+        pods.add_handler(self._forget)
+
+    def _forget(self, change: Change) -> None:
+        if change.kind is ChangeKind.DELETED or change.object["spec"].get("nodeName"):
+            self._bound.pop(change.object["metadata"]["uid"], None)
+
+    def is_mine(self, pod: Mapping[str, Any]) -> bool:
+        """Whether a pod waits for a node from this scheduler."""
+        spec, uid = pod["spec"], pod["metadata"]["uid"]
+        mine = spec.get("schedulerName", NAME) == NAME and not spec.get("schedulingGates")
+        return mine and not spec.get("nodeName") and uid not in self._bound and is_active(pod)
+
+    async def reconcile_all(self, _key: Key) -> None:
+        """Binds every pod that waits and that some node fits; says of the others why they wait."""
+        for pod in sorted(self._pods, key=lambda row: row["metadata"].get("creationTimestamp") or ""):
+            if self.is_mine(pod):
+                await self._schedule(pod)
+
+    async def _schedule(self, pod: KubeObject) -> None:
+        meta = pod["metadata"]
+        placed = [row for row in self._pods if is_active(row)]
+        nodes = {row["metadata"]["uid"]: self._node_of(row) for row in placed}
+        load = Counter(nodes.values())
+        held = self._nodes_with_claims(pod)
+        suitable = [
+            node["metadata"]["name"]
+            for node in self._nodes
+            if accepts(node, pod)
+            and held <= {node["metadata"]["name"]}
+            and not self._kept_apart(pod, node, placed, nodes)
+        ]
+        if not suitable:
+            await self._report_unschedulable(pod, f"0/{len(self._nodes)} nodes are available: none is ready and fits")
+            return
+        fellows = Counter(
+            nodes[row["metadata"]["uid"]] for row in placed if row["metadata"].get("labels") == meta.get("labels")
+        )
+        chosen = min(suitable, key=lambda name: (fellows[name], load[name], name))
+        try:
+            await self._hold_claims(pod, chosen)
+        except NotFound as error:
+            await self._report_unschedulable(pod, error.message)
+            return
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": chosen},
+        }
+        self._bound[meta["uid"]] = chosen
+        try:
+            await self._client.request("POST", PODS.path(meta["namespace"], meta["name"], "binding"), body=binding)
+        except (NotFound, Conflict) as error:
+            self._bound.pop(meta["uid"], None)
+            log.info("pod %s/%s was not bound to %s: %s", meta["namespace"], meta["name"], chosen, error.message)
+        except BaseException:
+            self._bound.pop(meta["uid"], None)
+            raise
+
+    def _node_of(self, pod: Mapping[str, Any]) -> str:
+        return pod["spec"].get("nodeName") or self._bound.get(pod["metadata"]["uid"], "")
+
+    def _kept_apart(
+        self,
+        pod: Mapping[str, Any],
+        node: Mapping[str, Any],
+        placed: Iterable[KubeObject],
+        nodes: Mapping[str, str],
+    ) -> bool:
+        """Whether required pod anti-affinity keeps a pod away from a node."""
+        affinity = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
+        for term in affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ():
+            topology = term["topologyKey"]
+            here = (node["metadata"].get("labels") or {}).get(topology)
+            for other in placed:
+                if other["metadata"]["namespace"] != pod["metadata"]["namespace"]:
+                    continue
+                its = self._nodes.get(nodes[other["metadata"]["uid"]])
+                there = ((its or {}).get("metadata", {}).get("labels") or {}).get(topology)
+                if (
+                    here is not None
+                    and here == there
+                    and selects(term["labelSelector"], other["metadata"].get("labels"))
+                ):
+                    return True
+        return False
+
+    def _claims_of(self, pod: Mapping[str, Any]) -> list[str]:
+        volumes = pod["spec"].get("volumes") or ()
+        return [row["persistentVolumeClaim"]["claimName"] for row in volumes if "persistentVolumeClaim" in row]
+
+    def _nodes_with_claims(self, pod: Mapping[str, Any]) -> set[str]:
+        claims = (self._claims.get(name, pod["metadata"]["namespace"]) for name in self._claims_of(pod))
+        nodes = {((claim or {}).get("metadata", {}).get("annotations") or {}).get(SELECTED_NODE) for claim in claims}
+        return {node for node in nodes if node}
+
+    async def _hold_claims(self, pod: Mapping[str, Any], node: str) -> None:
+        namespace = pod["metadata"]["namespace"]
+        for name in self._claims_of(pod):
+            claim = self._claims.get(name, namespace)
+            if claim is not None and SELECTED_NODE in (claim["metadata"].get("annotations") or {}):
+                continue
+            patch = {"metadata": {"annotations": {SELECTED_NODE: node}}}
+            bound = await self._client.patch(PERSISTENT_VOLUME_CLAIMS, name, patch, namespace)
+            wanted = ((bound["spec"].get("resources") or {}).get("requests") or {}).get("storage", "1Gi")
+            status = {
+                "phase": "Bound",
+                "accessModes": bound["spec"].get("accessModes"),
+                "capacity": {"storage": wanted},
+            }
+            await self._client.patch_status(PERSISTENT_VOLUME_CLAIMS, name, status, namespace)
+
+    async def _report_unschedulable(self, pod: KubeObject, message: str) -> None:
+        known = {row["type"]: row for row in (pod.get("status") or {}).get("conditions") or ()}
+        if known.get("PodScheduled", {}).get("message") == message:
+            return
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        meta = pod["metadata"]
+        body = {"status": {"conditions": [condition]}}
+        await self._client.patch(
+            PODS, meta["name"], body, meta["namespace"], kind=Patch.STRATEGIC, subresource="status"
+        )
+
+
+def accepts(node: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
+    """Whether a node takes new pods, and this one."""
+    if node.get("spec", {}).get("unschedulable") or not is_ready(node):
+        return False
+    return node_fits(pod["spec"], node) and not repels(node, pod["spec"].get("tolerations") or ())
