@@ -11,7 +11,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from probes.cluster import Completed
 from probes.errors import AgentCrashed, ExecFailed
@@ -117,7 +117,7 @@ def run_agent(
 
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(0.1, 1.0),
+        wait=wait_random_exponential(multiplier=0.1, max=1.0),
         retry=retry_if_exception_type(ExecFailed),
         before_sleep=again,
         reraise=True,

@@ -24,7 +24,7 @@ import urllib3
 import websocket
 from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from analysis.fleet import ClusterHandle
 from probes.errors import ApiError, DeadlineExceeded, ExecFailed, KubeconfigError, PodGone
@@ -135,7 +135,7 @@ class Cluster:
 
         attempts = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(0.05, 1.0),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
             retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.status in TRANSIENT),
             before_sleep=again,
             reraise=True,
@@ -321,11 +321,12 @@ def load_configuration(handle: ClusterHandle) -> Any:
     where = f"region {handle.region}: kubeconfig {path}"
     settings = kubernetes_client.Configuration()
     try:
+        path.read_bytes()
         kubernetes_config.load_kube_config(str(path), context=handle.context, client_configuration=settings)
     except FileNotFoundError as error:
-        raise KubeconfigError(f"{where}: {error.filename or path} does not exist") from error
-    except PermissionError as error:
-        raise KubeconfigError(f"{where}: may not be read by this user") from error
+        raise KubeconfigError(f"{where}: it does not exist") from error
+    except OSError as error:
+        raise KubeconfigError(f"{where}: cannot be read: {error.strerror}") from error
     except kubernetes_config.ConfigException as error:
         raise KubeconfigError(f"{where}: context {handle.context!r} cannot be used: {error}") from error
     except Exception as error:  # a YAML error of the client's own parser, or a login helper's failure
