@@ -21,6 +21,7 @@ from provision.lab.calico.cni import CalicoPodNetwork
 from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.dns import ClusterDns
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
+from provision.lab.kube.controllers.run import run_controllers
 from provision.lab.kube.kubelet.node import AgentCluster, AgentNode, run_node_agents
 from provision.lab.kube.kubelet.volumes import Dns
 from provision.lab.paths import INSIDE
@@ -30,6 +31,7 @@ from provision.lab.topology import LabRegion
 CALICO_NODE = "system:serviceaccount:calico-system:calico-node"
 KUBE_PROXY = "system:kube-proxy"
 NODE_AGENT = "system:node-agent"
+CONTROLLER_MANAGER = "system:kube-controller-manager"
 
 LOOK_EVERY_S = 0.01
 
@@ -51,6 +53,7 @@ class Agents:
                 access = self._config.cluster(region.name)
                 await _await_server(access.server)
                 watches[region.name] = ClusterWatch(await clients.enter_async_context(_client(access, CALICO_NODE)))
+                tasks.create_task(run_controllers(access.server, ca=access.ca, token=access.token(CONTROLLER_MANAGER)))
                 self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
             tasks.create_task(CalicoController(topology, watches).run(self._fabric_ready))
             clusters = [self._agent_cluster(region, watches[region.name]) for region in topology.regions]
