@@ -124,7 +124,9 @@ def judge_service_ranges(plan: Plan, configuration: MeshConfiguration) -> Verdic
         examined=len(list(combinations(plan.regions, 2))),
         what="pairs of clusters",
         violations=pairs if plan.services_routed else (),
-        gaps=gap_findings(configuration.gaps) if plan.services_routed else (),
+        gaps=gap_findings(configuration.gaps) + _unknown_identities(plan, configuration)
+        if plan.services_routed
+        else (),
         warnings=() if plan.services_routed else [f"{pair.subject}: {pair.observed}" for pair in pairs],
     )
 
@@ -159,7 +161,11 @@ def judge_ranges_apart(plan: Plan, addressing: Addressing, configuration: MeshCo
         examined=len(ranges),
         what="ranges",
         violations=violations,
-        gaps=gap_findings([*addressing.gaps, *configuration.gaps]),
+        gaps=[
+            *gap_findings([*addressing.gaps, *configuration.gaps]),
+            *_absent(plan, (pool.region for pool in addressing.pools), "pools"),
+            *_unknown_identities(plan, configuration),
+        ],
     )
 
 
@@ -411,6 +417,10 @@ def _unknown_networks(plan: Plan, networks: Networks) -> list[Finding]:
 
 def _unknown_blocks(plan: Plan, addressing: Addressing) -> list[Finding]:
     return _absent(plan, (block.region for block in addressing.blocks), "blocks of pod addresses")
+
+
+def _unknown_identities(plan: Plan, configuration: MeshConfiguration) -> list[Finding]:
+    return _absent(plan, (identity.region for identity in configuration.identities), "advertised service ranges")
 
 
 def _unknown_nodes(plan: Plan, inventory: Inventory) -> list[Finding]:

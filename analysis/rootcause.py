@@ -43,6 +43,8 @@ _OF_REQUIREMENT = {
     "NET-ROUTE-016": Layer.RIB,
     "NET-ROUTE-018": Layer.RIB,
     "NET-POD-008": Layer.SERVICE,
+    "NET-POD-012": Layer.SERVICE,
+    "NET-POD-013": Layer.SERVICE,
     "NET-POD-014": Layer.HYGIENE,
 }
 """Requirements whose layer is not that of their area."""

@@ -10,7 +10,7 @@ from analysis.expectation import ExpectedSession, internal_sessions, is_reflecto
 from analysis.facts import Inventory, MeshConfiguration, Node, Peering, Routing, Session
 from analysis.plan import Cni, Plan
 from analysis.selectors import SelectorError, parse_selector
-from analysis.verdict import Finding, Verdict, conclude
+from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified
 
 RECOMMENDED_REFLECTORS = 2
@@ -196,6 +196,11 @@ def judge_internal_sessions(
 
     A session is looked at from both of its ends, where both were observed.
     """
+    promise = "every ordinary node has an Established iBGP session with each reflector of its cluster"
+    planned = {region.name: region for region in plan.regions}
+    local = [node for node in inventory.nodes if node.region in planned]
+    if {node.region for node in local} == set(planned) and all(is_reflector(planned[n.region], n) for n in local):
+        return not_applicable(promise, "every node is a route reflector")
     view = _View(routing, configuration)
     expected = list(internal_sessions(plan, inventory))
     faults: list[_Fault] = []
@@ -209,7 +214,7 @@ def judge_internal_sessions(
         # A broken session is one fault, told by the end that knows most about it.
         faults += sorted(told, key=lambda fault: fault.cause is None)[:1]
     return conclude(
-        expected="every ordinary node has an Established iBGP session with each reflector of its cluster",
+        expected=promise,
         examined=len(expected),
         what="sessions",
         violations=_findings(faults, inventory),
