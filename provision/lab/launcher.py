@@ -272,6 +272,7 @@ def _start_container(
 
 
 def _container_environment() -> dict[str, str]:
-    """Ours, without what would change how Python runs there: the lab's modules come from this project alone."""
+    """Ours, without what would change how Python runs there; the lab's modules come from this project first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**kept, "PATH": search_path(), "PYTHONPATH": str(_PROJECT), "PYTHONSAFEPATH": "1"}
+    modules = filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH")))
+    return {**kept, "PATH": search_path(), "PYTHONPATH": os.pathsep.join(modules), "PYTHONSAFEPATH": "1"}
