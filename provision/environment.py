@@ -509,8 +509,8 @@ class Environment(_Section):
         )
 
     def to_yaml(self) -> str:
-        """The text of an environment file that says the same."""
-        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The text of an environment file that says the same, and nothing that goes without saying."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 

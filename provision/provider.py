@@ -125,7 +125,7 @@ def resolve_environment(spec: str) -> Environment:
                 expected=f"lab, or lab:PROFILE with one of {', '.join(LAB_PROFILES)}",
             )
         return lab_environment(profile)
-    path = Path(spec)
+    path = Path(spec).expanduser()
     if not path.exists():
         known = (LAB, *(f"{LAB}:{name}" for name in LAB_PROFILES), *_yaml_neighbours(path))
         raise EnvironmentSpecError(

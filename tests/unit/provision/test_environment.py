@@ -94,11 +94,14 @@ def test_durations_are_read_and_written(text: str, seconds: float) -> None:
     ).budgets.convergence == timedelta(seconds=seconds)
 
 
-def test_a_lab_writes_an_environment_file_that_reads_back_as_the_same_plan(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "provider", [LabSettings(kind="lab", name="demo", pods=3), AttachSettings()], ids=lambda settings: settings.kind
+)
+def test_an_environment_that_is_written_reads_back_the_same(
+    tmp_path: Path, provider: LabSettings | AttachSettings
+) -> None:
     plan = aws_calico("demo", regions=5, nodes=2).plan
-    environment = Environment.from_plan(
-        plan, provider=LabSettings(kind="lab", name="demo"), kubeconfig=tmp_path / "verifier.kubeconfig"
-    )
+    environment = Environment.from_plan(plan, provider=provider, kubeconfig=tmp_path / "verifier.kubeconfig")
     (tmp_path / "environment.yaml").write_text(environment.to_yaml())
     again = load_environment(tmp_path / "environment.yaml", kubeconfigs=False)
     assert again == environment
