@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
-from fixtures.lease import hold
+from fixtures.locks import hold
 
 pytest_plugins = ["pytester"]
 
