@@ -45,19 +45,24 @@ class Agents:
 
     async def run(self) -> None:
         """Run until cancelled, or until one of them fails: half a lab would only give wrong verdicts."""
-        topology = self._config.topology
+        regions = self._config.topology.regions
         async with AsyncExitStack() as clients, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._await_fabric())
             watches = {}
-            for region in topology.regions:
+            for region in regions:
                 access = self._config.cluster(region.name)
                 await _await_server(access.server)
                 watches[region.name] = ClusterWatch(await clients.enter_async_context(_client(access, CALICO_NODE)))
-                tasks.create_task(run_controllers(access.server, ca=access.ca, token=access.token(CONTROLLER_MANAGER)))
-                self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
-            tasks.create_task(CalicoController(topology, watches).run(self._fabric_ready))
-            clusters = [self._agent_cluster(region, watches[region.name]) for region in topology.regions]
+            tasks.create_task(CalicoController(self._config.topology, watches).run(self._fabric_ready))
+            clusters = [self._agent_cluster(region, watches[region.name]) for region in regions]
             tasks.create_task(self._run_kubelets(clusters))
+            # The rest has time: BIRD, once it runs, waits for a second before it connects.
+            for watch in watches.values():
+                await watch.synced()
+            for region in regions:
+                access = self._config.cluster(region.name)
+                self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
+                tasks.create_task(run_controllers(access.server, ca=access.ca, token=access.token(CONTROLLER_MANAGER)))
 
     async def _run_kubelets(self, clusters: list[AgentCluster]) -> None:
         # Pods on their nodes' network enter namespaces that the fabric makes.
