@@ -21,7 +21,7 @@ def test_exec_of_what_cannot_be_run_ends_as_a_shell_would(at, command, code):
 
 
 def test_exec_is_root_of_the_lab(at):
-    assert at("us-east-1/vpc", "ip", "link", "add", "planted", "type", "dummy").returncode == 0
+    assert at("us-east-1/vpc", "ip", "link", "add", "planted", "type", "bridge").returncode == 0
     assert "planted" in at("us-east-1/vpc", "ip", "-br", "link").stdout
     assert at("us-east-1/vpc", "ip", "link", "delete", "planted").returncode == 0
 
