@@ -15,6 +15,7 @@ from pathlib import Path
 from provision.lab.kube.client import ApiError, KubeObject
 from provision.lab.kube.kubelet import kernel, probes, rootfs, streams
 from provision.lab.kube.kubelet.logs import LogFile
+from provision.lab.kube.kubelet.probes import ProbePace
 from provision.lab.kube.kubelet.process import Credentials, Launch, Process, ProcessStarter
 from provision.lab.kube.kubelet.rootfs import Root
 from provision.lab.kube.kubelet.security import SecurityContextError
@@ -243,35 +244,33 @@ class Container:
     async def _probe(self) -> None:
         """Follows the container's probes: startup first, then readiness and liveness side by side."""
         if startup := self.spec.get("startupProbe"):
-            healthy = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                following = group.create_task(
-                    probes.follow(
-                        probes.ProbePace.of(startup),
-                        lambda: self._healthy(startup),
-                        lambda good: healthy.set() if good else self._fail("startup"),
-                    )
-                )
-                await healthy.wait()
-                following.cancel()
+            if not await self._becomes_healthy(startup):
+                self._fail("startup")
+                return
             self._set(started=True, ready=not self.spec.get("readinessProbe"))
         async with asyncio.TaskGroup() as group:
             if readiness := self.spec.get("readinessProbe"):
-                group.create_task(
-                    probes.follow(
-                        probes.ProbePace.of(readiness),
-                        lambda: self._healthy(readiness),
-                        lambda good: self._set(ready=good),
-                    )
-                )
+                group.create_task(self._follow_readiness(readiness))
             if liveness := self.spec.get("livenessProbe"):
-                group.create_task(
-                    probes.follow(
-                        probes.ProbePace.of(liveness),
-                        lambda: self._healthy(liveness),
-                        lambda good: None if good else self._fail("liveness"),
-                    )
-                )
+                group.create_task(self._follow_liveness(liveness))
+
+    async def _becomes_healthy(self, probe: KubeObject) -> bool:
+        return await probes.await_success(ProbePace.of(probe), lambda: self._healthy(probe))
+
+    async def _follow_readiness(self, probe: KubeObject) -> None:
+        while not await self._becomes_healthy(probe):
+            log.debug("container %s is not ready yet", self.state.name)
+        self._set(ready=True)
+        await probes.follow(
+            ProbePace.of(probe), lambda: self._healthy(probe), lambda good: self._set(ready=good), healthy=True
+        )
+
+    async def _follow_liveness(self, probe: KubeObject) -> None:
+        pace = ProbePace.of(probe)
+        await asyncio.sleep(pace.delay)
+        await probes.follow(
+            pace, lambda: self._healthy(probe), lambda good: None if good else self._fail("liveness"), healthy=True
+        )
 
     async def _healthy(self, probe: KubeObject) -> bool:
         if action := probe.get("exec"):

@@ -8,13 +8,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from provision.lab import netns
 from provision.lab.kube.client import KubeObject
 
+Check: TypeAlias = Callable[[], Awaitable[bool]]
+
 FIRST_RETRY_S = 0.05
-"""Until a probe has once succeeded it is made more often than its period says: a lab is ready when its pods are."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,41 @@ class ProbePace:
         )
 
 
-async def follow(pace: ProbePace, check: Callable[[], Awaitable[bool]], report: Callable[[bool], None]) -> None:
-    """Makes a probe again and again and reports each change between healthy and unhealthy, until it is cancelled."""
+async def await_success(pace: ProbePace, check: Check) -> bool:
+    """Makes a probe until it succeeds; False when it has failed for as long as its numbers allow.
+
+    It is made more often than its period says: a lab is ready when its pods are, and most are ready within a second.
+    """
     await asyncio.sleep(pace.delay)
-    healthy: bool | None = None
-    in_a_row, last = 0, None
-    wait = FIRST_RETRY_S
+    now = asyncio.get_running_loop().time
+    deadline = now() + pace.period * pace.failures
+    wait, in_a_row = FIRST_RETRY_S, 0
     while True:
-        try:
-            good = await asyncio.wait_for(check(), pace.timeout)
-        except (TimeoutError, OSError):
-            good = False
-        in_a_row = in_a_row + 1 if good is last else 1
-        last = good
-        if good is not healthy and in_a_row >= (pace.successes if good else pace.failures):
-            healthy = good
-            report(good)
-        never_yet = healthy is None
-        await asyncio.sleep(min(wait, pace.period) if never_yet else pace.period)
-        wait *= 2
+        in_a_row = in_a_row + 1 if await _passes(pace, check) else 0
+        if in_a_row >= pace.successes:
+            return True
+        if in_a_row == 0 and now() >= deadline:
+            return False
+        await asyncio.sleep(min(wait, pace.period))
+        wait *= 1.5
+
+
+async def follow(pace: ProbePace, check: Check, report: Callable[[bool], None], *, healthy: bool) -> None:
+    """Makes a probe again and again and reports each change between healthy and unhealthy, until it is cancelled.
+
+    Args:
+        pace: when to make it, and what counts as a change.
+        check: makes it once.
+        report: called with the new state.
+        healthy: the state to begin with.
+    """
+    against = 0
+    while True:
+        await asyncio.sleep(pace.period)
+        against = against + 1 if await _passes(pace, check) is not healthy else 0
+        if against >= (pace.failures if healthy else pace.successes):
+            healthy, against = not healthy, 0
+            report(healthy)
 
 
 def port_number(container: KubeObject, port: int | str) -> int:
@@ -80,6 +97,13 @@ def port_number(container: KubeObject, port: int | str) -> int:
         if row.get("name") == port:
             return int(row["containerPort"])
     raise LookupError(f'container "{container["name"]}" has no port named "{port}"')
+
+
+async def _passes(pace: ProbePace, check: Check) -> bool:
+    try:
+        return await asyncio.wait_for(check(), pace.timeout)
+    except (TimeoutError, OSError, LookupError):
+        return False
 
 
 async def tcp_connects(node_netns: str, address: str, port: int) -> bool:
