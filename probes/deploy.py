@@ -199,7 +199,8 @@ def wait_ready(mesh: Mesh, probe_set: ProbeSet, within: timedelta = READY_WITHIN
             else:
                 gaps.append(Gap(region, f"probe pod {pod.name} on node {pod.node}", listening))
     if not ready:
-        raise ProbeError(f"no probe pod became ready within {within.total_seconds():g} s: {gaps[0].error}")
+        why = gaps[-1].error if gaps else "none was created"
+        raise ProbeError(f"no probe pod became ready within {within.total_seconds():g} s: {why}")
     order = {pod.identity: place for place, pod in enumerate(probe_set.pods)}
     ready.sort(key=lambda pod: order[pod.identity])
     return replace(probe_set, pods=tuple(ready), gaps=tuple(gaps), retries=retries)

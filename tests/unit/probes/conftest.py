@@ -14,9 +14,12 @@ from datetime import timedelta
 import pytest
 from aiohttp import WSMsgType, web
 
-from analysis.fleet import ClusterHandle
+from analysis.fleet import Capability, ClusterHandle, Fleet
 from probes.client import run_agent
 from probes.cluster import Completed
+from probes.errors import ApiError
+from probes.mesh import Mesh
+from provision.lab.topology import aws_calico
 
 WITHIN = timedelta(seconds=10)
 
@@ -204,3 +207,102 @@ ApiDouble.read_stdin = staticmethod(read_stdin)
 def make_api():
     """The class, with what plays a command: `ApiDouble.finish` and `ApiDouble.read_stdin`."""
     return ApiDouble
+
+
+class RecordedCluster:
+    """A cluster whose lists are given; execs go to a double of a pod, or to `told` by pod name."""
+
+    def __init__(self, region, collections=None, told=None, groups=("crd.projectcalico.org",)):
+        self.region = region
+        self.collections = collections or {}
+        self.told = told or {}
+        self.groups = groups
+        self.created, self.deleted, self.reviews = [], [], []
+        self.denied = set()
+        self.retries = 0
+        self.local = LocalPod()
+
+    def get(self, path, **query):
+        if path == "/apis":
+            return {"groups": [{"name": name} for name in self.groups]}
+        found = self.collections.get(path)
+        if found is None:
+            raise ApiError(self.region, f"GET {path}", 404, "not found")
+        if isinstance(found, ApiError):
+            raise found
+        return found
+
+    def items(self, path, **query):
+        found = self.get(path)
+        wanted = dict(term.split("=") for term in query.get("labelSelector", "").split(",") if term)
+        return [item for item in found if wanted.items() <= (item["metadata"].get("labels") or {}).items()]
+
+    def create(self, path, body):
+        if path.endswith("selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            subresource = f"/{asked['subresource']}" if "subresource" in asked else ""
+            return {"status": {"allowed": (asked["verb"], asked["resource"] + subresource) not in self.denied}}
+        self.created.append((path, body))
+        if path.endswith("/pods"):
+            address = f"127.0.{abs(hash(self.region)) % 200 + 1}.{len(self.created)}"
+            self.collections.setdefault(path, []).append({**body, "status": running(address)})
+        return body
+
+    def delete(self, path, *, grace_seconds=0):
+        self.deleted.append(path)
+
+    def watch(self, path, *, within, **query):
+        for item in self.items(path, **query):
+            yield "ADDED", item
+
+    def exec(self, namespace, pod, command, *, within, stdin=b"", container=None):
+        told = self.told.get(pod)
+        if isinstance(told, Exception):
+            raise told
+        if told is not None:
+            return Completed(0, told.encode(), b"")
+        return self.local.exec(namespace, pod, command, within=within, stdin=stdin)
+
+    def close(self):
+        pass
+
+
+def running(address):
+    return {
+        "phase": "Running",
+        "podIP": address,
+        "containerStatuses": [{"name": "probe", "ready": True, "state": {"running": {}}}],
+    }
+
+
+class RecordedMesh(Mesh):
+    """A mesh of recorded clusters."""
+
+    def __init__(self, fleet, *clusters):
+        super().__init__(fleet, "20261122T090000Z-test-abc123")
+        self.recorded = {cluster.region: cluster for cluster in clusters}
+
+    def cluster(self, region):
+        return self.recorded[region]
+
+
+@pytest.fixture
+def make_cluster():
+    return RecordedCluster
+
+
+@pytest.fixture
+def make_mesh():
+    """A mesh of two regions of the lab's plan, made of recorded clusters."""
+    meshes = []
+
+    def make(*clusters, capabilities=(Capability.BGP, Capability.NODE_PROBES)):
+        plan = aws_calico("unit", regions=2).plan
+        handles = tuple(ClusterHandle(cluster.region, "unused", cluster.region) for cluster in clusters)
+        mesh = RecordedMesh(Fleet(plan, "test", handles, frozenset(capabilities)), *clusters)
+        meshes.append(mesh)
+        return mesh
+
+    yield make
+    for mesh in meshes:
+        mesh.close()
