@@ -1,0 +1,107 @@
+"""The lab as a provider: one of its own for a run, or one that runs already."""
+
+import subprocess
+from dataclasses import replace
+from datetime import timedelta
+from ipaddress import IPv4Network
+
+import pytest
+
+from analysis.fleet import Capability
+from provision.environment import lab_environment
+from provision.environment_file import load_environment
+from provision.errors import ProvisionError
+from provision.lab import state
+from provision.lab.paths import LabFolder
+from provision.lab.stages import Stage
+from provision.provider import NoProgress, provider_for
+
+
+@pytest.fixture
+def attached(lab):
+    """The fleet of the shared lab, found by the environment file that it wrote."""
+    environment = load_environment(lab.folder.environment)
+    return provider_for(environment).up(environment, folder=lab.folder.path, progress=NoProgress())
+
+
+def test_a_lab_of_ones_own_comes_up_and_goes_leaving_its_logs(home, tmp_path):
+    environment = lab_environment("aws-calico", regions=2, nodes=1)
+    provider = provider_for(environment)
+
+    fleet = provider.up(environment, folder=tmp_path, progress=NoProgress())
+    lab = state.read_lab(LabFolder(tmp_path))
+    try:
+        provider.wait_ready(fleet, timedelta(seconds=60))
+        assert lab.stage == Stage.READY.value
+    finally:
+        provider.down(fleet)
+        provider.down(fleet)
+
+    assert not lab.state.process.alive
+    assert [left.name for left in tmp_path.iterdir()] == ["logs"]
+
+
+def test_a_named_lab_is_found_by_the_file_it_wrote_and_stays_up(lab, attached):
+    provider = provider_for(load_environment(lab.folder.environment))
+    state.write_state(lab.folder, replace(lab.state, kept=True))
+    try:
+        provider.wait_ready(attached, timedelta(seconds=60))
+        provider.down(attached)
+    finally:
+        state.write_state(lab.folder, lab.state)
+
+    assert lab.state.process.alive
+    assert {handle.region for handle in attached.clusters} == {"us-east-1", "us-east-2"}
+    assert {handle.kubeconfig for handle in attached.clusters} == {str(lab.folder.verifier_kubeconfig)}
+    assert Capability.DISRUPTION in attached.capabilities
+    assert any("BIRD version 2" in text for _, text in attached.stand_ins)
+
+
+def test_networks_are_what_the_routers_say_now(lab, attached, at):
+    provider = provider_for(load_environment(lab.folder.environment))
+    planned = provider.networks(attached)
+    at("us-east-1/vpc", "ip", "address", "add", "10.0.9.1/24", "dev", "subnet")
+    try:
+        changed = provider.networks(attached)
+    finally:
+        at("us-east-1/vpc", "ip", "address", "delete", "10.0.9.1/24", "dev", "subnet")
+
+    assert planned.gaps == ()
+    assert [network.cidr for network in planned.networks] == [IPv4Network("10.0.0.0/16"), IPv4Network("10.1.0.0/16")]
+    assert planned.networks[0].subnets == (IPv4Network("10.0.1.0/24"),)
+    assert changed.networks[0].subnets == (IPv4Network("10.0.1.0/24"), IPv4Network("10.0.9.0/24"))
+
+
+def test_a_plan_that_no_lab_has_is_refused(home, tmp_path):
+    environment = lab_environment("aws-calico", regions=2)
+    elsewhere = environment.regions[0].model_copy(update={"as_number": 65000})
+    changed = environment.model_copy(update={"regions": (elsewhere, *environment.regions[1:])})
+
+    with pytest.raises(ProvisionError, match="follow from the number of regions and nodes"):
+        provider_for(changed).up(changed, folder=tmp_path, progress=NoProgress())
+
+
+def test_a_name_that_no_lab_has_is_refused_with_those_there_are(lab, tmp_path):
+    environment = load_environment(lab.folder.environment)
+    other = environment.model_copy(update={"provider": environment.provider.model_copy(update={"name": "nobody"})})
+
+    with pytest.raises(ProvisionError, match="no lab of that name") as refusal:
+        provider_for(other).up(other, folder=tmp_path, progress=NoProgress())
+    assert lab.state.name in str(refusal.value)
+
+
+def test_the_files_of_a_lab_are_their_owners_alone(lab):
+    secrets = [lab.folder.admin_kubeconfig, lab.folder.verifier_kubeconfig, *lab.folder.pki.rglob("*-key.pem")]
+
+    assert lab.folder.path.stat().st_mode & 0o077 == 0
+    assert [file for file in secrets if file.stat().st_mode & 0o077] == []
+
+
+def test_nothing_of_a_lab_shows_a_secret_on_a_command_line(lab):
+    tokens = {
+        word for file in lab.folder.pki.rglob("tokens.json") for word in file.read_text().split('"') if len(word) > 40
+    }
+    assert tokens
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+    assert [token for token in tokens if token in shown] == []
