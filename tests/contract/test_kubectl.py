@@ -138,6 +138,19 @@ def test_rights_can_be_asked(kubectl):
     assert "error" not in said.lower()
 
 
+def test_create_by_command(kubectl):
+    kubectl("create", "configmap", "made", "--from-literal", "k=v", "--from-literal", "empty=")
+    kubectl("create", "secret", "generic", "made", "--from-literal", "k=v")
+    kubectl("create", "serviceaccount", "made")
+    kubectl("create", "role", "made", "--verb", "get,list", "--resource", "pods,pods/log")
+    kubectl("create", "rolebinding", "made", "--role", "made", "--serviceaccount", "default:made")
+    assert json.loads(kubectl("get", "configmap", "made", "-o", "json"))["data"] == {"k": "v", "empty": ""}
+    assert json.loads(kubectl("get", "secret", "made", "-o", "json"))["data"] == {"k": "dg=="}
+    granted = kubectl("auth", "can-i", "list", "pods", "--as", "system:serviceaccount:default:made")
+    assert granted == "yes\n"
+    assert len(kubectl("create", "token", "made").strip()) > 20
+
+
 def test_api_resources_and_version(kubectl):
     assert "networkpolicies" in kubectl("api-resources", "--namespaced=true")
     assert re.search(r"Server Version: v1\.\d+", kubectl("version"))

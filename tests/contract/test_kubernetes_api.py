@@ -309,7 +309,9 @@ class TestPatches:
             "spec": {"template": {"spec": {"containers": containers}}},
         }
         answer = call("PATCH", path, patch, content_type=MERGE_PATCH)
-        assert answer.json["metadata"]["annotations"] == {"b": "2"}
+        annotations = answer.json["metadata"]["annotations"]
+        assert "a" not in annotations
+        assert annotations["b"] == "2"
         assert [each["name"] for each in answer.json["spec"]["template"]["spec"]["containers"]] == ["a"]
 
     def test_json_patch_is_all_or_nothing(self, call, path):

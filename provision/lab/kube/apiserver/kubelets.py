@@ -31,6 +31,7 @@ _STATUS_CHANNEL = b"\x03"
 _ADDRESS_TYPES = ("Hostname", "InternalIP", "ExternalIP")
 _KUBELET_FLAGS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 _KUBELET_PATHS = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
+STREAMS = frozenset(_KUBELET_PATHS)
 _LOG_FLAGS = ("follow", "previous", "timestamps")
 _LOG_LIMITS = ("limitBytes", "sinceSeconds", "sinceTime", "tailLines")
 

@@ -1,18 +1,46 @@
-"""The little protobuf that typed kubectl clients insist on: reading a review that they ask (`kubectl auth can-i`).
+"""The little protobuf that some kubectl commands insist on: `auth can-i`, `create namespace` and their like.
 
 The wire format is a row of (field number, wire type, value); Kubernetes wraps a message in an envelope that begins
-with a magic number. Field numbers are those of the public API definitions.
+with a magic number. Field numbers are those of the public API definitions. Everything else is read as JSON only.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeAlias
 
 from provision.lab.kube.apiserver.errors import bad_request, unsupported_media_type
 
-Shape: TypeAlias = Mapping[int, "tuple[str, Shape | None]"]
-"""Field number -> JSON name, and the shape of the nested message or None for a string."""
+
+class Scalar(Enum):
+    """How a field's bytes are to be read when they are not a message."""
+
+    TEXT = "text"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a message.
+
+    Attributes:
+        name: what JSON calls it.
+        type: a scalar, or the shape of a nested message.
+        repeated: it is a list.
+        keyed: it is a map from text to `type`.
+    """
+
+    name: str
+    type: Scalar | Shape = Scalar.TEXT
+    repeated: bool = False
+    keyed: bool = False
+
+
+Shape: TypeAlias = Mapping[int, Field]
+"""The fields of a message by their numbers; others are passed over."""
 
 MAGIC = b"k8s\x00"
 OPENAPI_V2_NOTHING = b"\n\x032.0"
@@ -20,40 +48,64 @@ OPENAPI_V2_NOTHING = b"\n\x032.0"
 
 _VARINT, _BYTES = 0, 2
 
-_TYPE_META: Shape = {1: ("apiVersion", None), 2: ("kind", None)}
-_RESOURCE_ATTRIBUTES: Shape = {
-    1: ("namespace", None),
-    2: ("verb", None),
-    3: ("group", None),
-    4: ("version", None),
-    5: ("resource", None),
-    6: ("subresource", None),
-    7: ("name", None),
+
+def _texts(*names: str) -> dict[int, Field]:
+    return {number: Field(name) for number, name in enumerate(names, start=1)}
+
+
+_META = Field(
+    "metadata",
+    _texts("name", "generateName", "namespace")
+    | {11: Field("labels", keyed=True), 12: Field("annotations", keyed=True)},
+)
+_RULE = {
+    number: Field(name, repeated=True)
+    for number, name in enumerate(("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs"), start=1)
 }
-_PATH_ATTRIBUTES: Shape = {1: ("path", None), 2: ("verb", None)}
-_ACCESS_SPEC: Shape = {
-    1: ("resourceAttributes", _RESOURCE_ATTRIBUTES),
-    2: ("nonResourceAttributes", _PATH_ATTRIBUTES),
+_ROLE: Shape = {1: _META, 2: Field("rules", _RULE, repeated=True)}
+_BINDING: Shape = {
+    1: _META,
+    2: Field("subjects", _texts("kind", "apiGroup", "name", "namespace"), repeated=True),
+    3: Field("roleRef", _texts("apiGroup", "kind", "name")),
 }
-_REVIEWS: Mapping[str, Shape] = {
-    "SelfSubjectAccessReview": {2: ("spec", _ACCESS_SPEC)},
-    "SelfSubjectRulesReview": {2: ("spec", {1: ("namespace", None)})},
+_ASKED_ACCESS: Shape = {
+    1: Field(
+        "resourceAttributes",
+        _texts("namespace", "verb", "group", "version", "resource", "subresource", "name"),
+    ),
+    2: Field("nonResourceAttributes", _texts("path", "verb")),
+}
+_KINDS: Mapping[str, Shape] = {
+    "ClusterRole": _ROLE,
+    "ClusterRoleBinding": _BINDING,
+    "ConfigMap": {1: _META, 2: Field("data", keyed=True), 3: Field("binaryData", Scalar.DATA, keyed=True)},
+    "Namespace": {1: _META},
+    "Role": _ROLE,
+    "RoleBinding": _BINDING,
+    "Secret": {1: _META, 2: Field("data", Scalar.DATA, keyed=True), 3: Field("type")},
+    "SelfSubjectAccessReview": {2: Field("spec", _ASKED_ACCESS)},
     "SelfSubjectReview": {},
+    "SelfSubjectRulesReview": {2: Field("spec", _texts("namespace"))},
+    "ServiceAccount": {1: _META},
+    "TokenRequest": {},
 }
 
 
-def decode_review(body: bytes) -> dict[str, Any]:
-    """Read a review.
+def decode(body: bytes) -> dict[str, Any]:
+    """Read an object of one of the kinds above.
 
     Raises:
         ApiError: 415 when it is another kind of object, 400 when it cannot be read at all.
     """
     try:
         envelope = dict(_fields(body.removeprefix(MAGIC)))
-        meta = _message(envelope[1], _TYPE_META)
-        shape = _REVIEWS.get(meta["kind"])
+        meta = _message(envelope[1], _texts("apiVersion", "kind"))
+        shape = _KINDS.get(meta["kind"])
         if shape is None:
-            raise unsupported_media_type(f"this server reads {meta['kind']} as JSON only, not as protobuf")
+            raise unsupported_media_type(
+                f"this server reads a {meta['kind']} as JSON only, not as protobuf (kubectl apply, create -f, run and "
+                "patch send JSON)"
+            )
         return meta | _message(envelope.get(2, b""), shape)
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise bad_request(f"the body is not a protobuf message of Kubernetes: {error!r}") from error
@@ -62,10 +114,26 @@ def decode_review(body: bytes) -> dict[str, Any]:
 def _message(data: bytes, shape: Shape) -> dict[str, Any]:
     message: dict[str, Any] = {}
     for number, value in _fields(data):
-        if number in shape:
-            name, nested = shape[number]
-            message[name] = value.decode() if nested is None else _message(value, nested)
-    return message
+        field = shape.get(number)
+        if field is None:
+            continue
+        if field.keyed:
+            entry = _message(value, {1: Field("key"), 2: Field("value", field.type)})
+            message.setdefault(field.name, {})[entry.get("key", "")] = entry.get("value", "")
+        elif field.repeated:
+            message.setdefault(field.name, []).append(_value(value, field.type))
+        else:
+            message[field.name] = _value(value, field.type)
+    return {name: value for name, value in message.items() if value != ""}  # an unset text is sent as an empty one
+
+
+def _value(data: bytes, kind: Scalar | Shape) -> Any:
+    if kind is Scalar.TEXT:
+        return data.decode()
+    if kind is Scalar.DATA:
+        return base64.b64encode(data).decode()
+    assert isinstance(kind, Mapping)
+    return _message(data, kind)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
