@@ -22,7 +22,7 @@ PATIENCE = 2
 ROUNDS = 3
 """A transfer is repeated and the best counts: the question is what the path can carry."""
 
-TRANSFER_BYTES = 8 << 20
+TRANSFER_BYTES = 4 << 20
 TRANSFER_SECONDS = 1.0
 ECHOES = ("icmp", "tcp")
 """In order of preference; both are answered by the kernel, so that neither side's scheduling is measured."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from provision.lab import fabric, readiness
+from provision.lab import fabric, kernel, readiness
 from provision.lab.agents_config import FABRIC_READY
 from provision.lab.kube.reader import UnreadableError
 from provision.lab.netns import NETNS_DIR
@@ -163,7 +163,7 @@ class Container:
             os.dup2(log, 2)
             work()
             status = 0
-        except (fabric.FabricError, readiness.NotReadyError, UnreadableError) as error:
+        except (kernel.KernelError, readiness.NotReadyError, UnreadableError) as error:
             print(error, file=sys.stderr)  # noqa: T201
         except BaseException:
             traceback.print_exc()

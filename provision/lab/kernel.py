@@ -1,4 +1,4 @@
-"""Orders to the kernel inside a network namespace, by way of `ip`, `bridge` and `nft`.
+"""Orders to the kernel inside a network namespace, by way of `ip`, `bridge`, `tc` and `nft`.
 
 One process takes a whole batch, which costs less than a netlink library's import. All functions block: asyncio code
 calls them in a thread.
@@ -33,6 +33,15 @@ def bridge(namespace: str, commands: Iterable[str]) -> None:
         KernelError: a command failed.
     """
     _batch("bridge", namespace, commands)
+
+
+def tc(namespace: str, commands: Iterable[str]) -> None:
+    """Run `tc` commands in order, up to the first that fails.
+
+    Raises:
+        KernelError: a command failed.
+    """
+    _batch("tc", namespace, commands)
 
 
 def forget(program: str, namespace: str, commands: Iterable[str]) -> None:

@@ -144,6 +144,10 @@ class LabTopology:
             for k, (a, b) in enumerate(pairs)
         )
 
+    def peerings_of(self, region: str) -> tuple[Peering, ...]:
+        """The peerings that end in that region."""
+        return tuple(peering for peering in self.peerings if region in (peering.a, peering.b))
+
     def region(self, name: str) -> LabRegion:
         """The region of that name. Raises KeyError when there is none."""
         for region in self.regions:
