@@ -6,6 +6,7 @@ loopback. The double of an API server speaks HTTP and WebSocket on loopback.
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 import threading
@@ -69,9 +70,9 @@ def make_pod():
 
 
 @pytest.fixture
-def listeners(pod, request):
+def listeners(pod):
     """A pod's listeners on loopback, on ports that were free; stopped at the end."""
-    name = f"test-{request.node.name}"[:60]
+    name = f"test-{secrets.token_hex(6)}"
     operation = {
         "op": "listen",
         "name": name,
@@ -279,7 +280,7 @@ class RecordedMesh(Mesh):
     """A mesh of recorded clusters."""
 
     def __init__(self, fleet, *clusters):
-        super().__init__(fleet, "20261122T090000Z-test-abc123")
+        super().__init__(fleet, f"20261122T090000Z-test-{secrets.token_hex(3)}")
         self.recorded = {cluster.region: cluster for cluster in clusters}
 
     def cluster(self, region):

@@ -1,6 +1,7 @@
 """What the agent says about what it meets, tried on loopback and in namespaces of its own."""
 
 import ast
+import secrets
 import socket
 import struct
 import subprocess
@@ -112,7 +113,14 @@ def test_a_taken_port_is_replaced_by_a_free_one(pod, listeners):
 
 
 def test_an_address_that_is_not_ours_cannot_be_listened_on(pod):
-    operation = {"op": "listen", "name": "nowhere", "identity": "x", "address": "192.0.2.200", "tcp": [0], "life": 5}
+    operation = {
+        "op": "listen",
+        "name": secrets.token_hex(4),
+        "identity": "x",
+        "address": "192.0.2.200",
+        "tcp": [0],
+        "life": 5,
+    }
     assert "listeners:" in pod.run(operation).operations[0]["error"]
 
 
@@ -124,7 +132,14 @@ def test_stopped_listeners_refuse_at_once(pod, listeners):
 
 
 def test_listeners_end_by_themselves(pod):
-    operation = {"op": "listen", "name": "short", "identity": "x", "address": "127.0.0.1", "tcp": [0], "life": 0.3}
+    operation = {
+        "op": "listen",
+        "name": secrets.token_hex(4),
+        "identity": "x",
+        "address": "127.0.0.1",
+        "tcp": [0],
+        "life": 0.3,
+    }
     wait_until_refused(pod.run(operation).operations[0]["ports"]["tcp"][0])
 
 

@@ -1,6 +1,7 @@
 """Observers turn what the API, BIRD, the kernel and the agents say into facts, and what they do not say into gaps."""
 
 import json
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -370,10 +371,11 @@ def placed(make_mesh, make_cluster):
     """Two regions with one node each: a pod and a host probe per node, their listeners on loopback."""
     clusters = [make_cluster(region) for region in ("us-east-1", "us-east-2")]
     pods = []
+    run = secrets.token_hex(4)
     for number, cluster in enumerate(clusters, 1):
         for on_host in (False, True):
             address = IPv4Address(f"127.1.{number}.{2 if on_host else 1}")
-            pod = ProbePod(cluster.region, f"n{number}", "meshproof", f"p{number}-{on_host}", on_host, address)
+            pod = ProbePod(cluster.region, f"n{number}", "meshproof", f"{run}-{number}-{on_host}", on_host, address)
             pods.append(deploy._start_listeners(cluster, pod=pod, life=timedelta(seconds=30)).pod)
     yield make_mesh(*clusters), ProbeSet("run", "meshproof", "2999-01-01T00:00:00+00:00", tuple(pods))
     for pod in pods:
@@ -382,8 +384,12 @@ def placed(make_mesh, make_cluster):
 
 def test_the_matrix_holds_every_ordered_pair_of_a_kind(placed):
     seen = observe_reachability(*placed)
-    pairs = {(seen.endpoints[probe.source].name, seen.endpoints[probe.target].name) for probe in seen.probes}
-    assert pairs == {("p1-False", "p2-False"), ("p2-False", "p1-False"), ("n1", "n2"), ("n2", "n1")}
+    ends = [(seen.endpoints[probe.source], seen.endpoints[probe.target]) for probe in seen.probes]
+    assert {(source.node, source.on_host, target.node, target.on_host) for source, target in ends} == {
+        (source, on_host, target, on_host)
+        for on_host in (False, True)
+        for source, target in (("n1", "n2"), ("n2", "n1"))
+    }
     stream = [probe for probe in seen.probes if probe.protocol is not ProbeProtocol.ICMP]
     assert {probe.outcome for probe in stream} == {ProbeOutcome.OPEN}
     assert {probe.protocol for probe in seen.probes if seen.endpoints[probe.source].on_host} == {
@@ -396,11 +402,12 @@ def test_the_matrix_holds_every_ordered_pair_of_a_kind(placed):
 
 def test_a_pod_that_dies_midway_is_inconclusive_and_never_a_verdict(placed):
     mesh, probe_set = placed
-    mesh.cluster("us-east-1").told["p1-False"] = PodGone("us-east-1/p1-False is not there any more")
+    dying = probe_set.pods[0].name
+    mesh.cluster("us-east-1").told[dying] = PodGone(f"us-east-1/{dying} is not there any more")
     seen = observe_reachability(mesh, probe_set)
-    lost = [probe for probe in seen.probes if seen.endpoints[probe.source].name == "p1-False"]
+    lost = [probe for probe in seen.probes if seen.endpoints[probe.source].name == dying]
     assert [(probe.outcome, probe.detail) for probe in lost] == [
-        (ProbeOutcome.INCONCLUSIVE, "us-east-1/p1-False is not there any more")
+        (ProbeOutcome.INCONCLUSIVE, f"us-east-1/{dying} is not there any more")
     ] * 3
     assert [agent.error for agent in seen.agents if not agent.loopback_ok] == [lost[0].detail]
 
@@ -434,7 +441,7 @@ def test_paths_ask_every_region_and_tell_why_there_is_no_answer(placed):
     }
     assert {probe.outcome for probe in (*seen.services, *seen.egress)} == {ProbeOutcome.REFUSED}
     assert all(probe.detail for probe in (*seen.services, *seen.egress))
-    assert [probe.source.name for probe in seen.egress] == ["p1-False", "p2-False"]
+    assert [probe.source.name for probe in seen.egress] == [pod.name for pod in probe_set.on_pods()]
 
 
 def test_quality_without_host_probes_says_so():
