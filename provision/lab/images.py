@@ -20,7 +20,7 @@ _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "sh",
             "-c",
-            f"until test -s {BIRD_CONFIG}; do sleep 0.02; done; exec bird -f -s {BIRD_SOCKET} -c {BIRD_CONFIG}",
+            f"until test -s {BIRD_CONFIG}; do sleep 0.02; done; exec bird -R -f -s {BIRD_SOCKET} -c {BIRD_CONFIG}",
         ),
     ),
     (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),

@@ -83,6 +83,9 @@ class Calico:
             self.core.delete_namespaced_pod(name, "default", grace_period_seconds=0)
             assert eventually(lambda: not self._exists(name)), f"pod {name} does not go"
 
+    def calico_pods(self):
+        return {pod.metadata.name for pod in self.core.list_namespaced_pod("calico-system").items}
+
     def _running(self, name):
         pod = self.core.read_namespaced_pod(name, "default")
         return pod if pod.status.phase == "Running" and pod.status.pod_ip else None
@@ -184,6 +187,15 @@ def test_without_its_pool_a_range_is_not_encapsulated(east, routes, pings, demo)
 def test_a_block_without_owner_is_not_announced(second, routes):
     with second.without("blockaffinities", f"{SECOND}-node-2-192-168-64-128-26"):
         assert eventually(lambda: "192.168.64.128/26" not in routes(f"{EAST}/node-2"))
+    assert eventually(lambda: "192.168.64.128/26" in routes(f"{EAST}/node-2"))
+
+
+def test_routes_come_back_after_a_restart_of_calico_node(east, sessions, routes):
+    pods = east.core.list_namespaced_pod("calico-system").items
+    (reflector,) = (pod for pod in pods if pod.spec.node_name == f"{EAST}-node-1")
+    east.core.delete_namespaced_pod(reflector.metadata.name, "calico-system")
+    assert eventually(lambda: reflector.metadata.name not in east.calico_pods())
+    assert eventually(lambda: set(sessions(f"{EAST}/node-1").values()) == {"Established"})
     assert eventually(lambda: "192.168.64.128/26" in routes(f"{EAST}/node-2"))
 
 

@@ -66,12 +66,14 @@ def desired_state(cluster: CalicoCluster, node: CalicoNode, tunnel_nodes: Iterab
 
 def filter_table(cluster: CalicoCluster) -> str:
     """The nftables table of every node of the cluster, sets and chains named as Felix names them."""
-    hosts = [IPv4Network(node.address.ip) for node in cluster.nodes]
+    own_nodes = [IPv4Network(node.address.ip) for node in cluster.nodes]
+    hosts = [*own_nodes, *cluster.felix.external_nodes]
     pools = [pool.cidr for pool in cluster.pools]
     masquerading = [pool.cidr for pool in cluster.pools if pool.nat_outgoing]
     return f"""\
 table {TABLE} {{
-{_address_set("cali40all-hosts-net", [*hosts, *cluster.felix.external_nodes])}
+{_address_set("cali40all-hosts-net", hosts)}
+{_address_set("cali40all-vxlan-net", hosts)}
 {_address_set("cali40all-ipam-pools", pools)}
 {_address_set("cali40masq-ipam-pools", masquerading)}
     chain raw-PREROUTING {{
@@ -83,7 +85,7 @@ table {TABLE} {{
         udp dport {VXLAN_PORT} jump filter-cali-INPUT
     }}
     chain filter-cali-INPUT {{
-        ip saddr @cali40all-hosts-net counter accept comment "Allow IPv4 VXLAN packets from allowed hosts"
+        ip saddr @cali40all-vxlan-net counter accept comment "Allow IPv4 VXLAN packets from allowed hosts"
         counter drop comment "Drop IPv4 VXLAN packets from non-allowed hosts"
     }}
     chain nat-POSTROUTING {{

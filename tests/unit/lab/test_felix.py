@@ -15,12 +15,13 @@ def members(rules: str, name: str) -> set[str]:
 def test_tunnels_are_accepted_from_own_nodes_and_external_nodes(clusters):
     rules = filter_table(clusters["us-east-1"])
     own = {f"10.0.1.{last}/32" for last in (10, 11, 12, 13)}
-    assert members(rules, "cali40all-hosts-net") == own | {"10.1.1.0/24", "10.2.1.0/24"}
+    assert members(rules, "cali40all-vxlan-net") == own | {"10.1.1.0/24", "10.2.1.0/24"}
+    assert members(rules, "cali40all-hosts-net") == members(rules, "cali40all-vxlan-net")
 
 
 def test_without_external_nodes_only_own_nodes_are_accepted(clusters):
     lonely = replace(clusters["us-east-1"], felix=FelixConfiguration())
-    assert len(members(filter_table(lonely), "cali40all-hosts-net")) == 4
+    assert len(members(filter_table(lonely), "cali40all-vxlan-net")) == 4
 
 
 def test_only_the_own_pool_masquerades_and_towards_no_pool(clusters):
