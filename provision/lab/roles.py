@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from provision.lab.kube.client import KubeObject
+from provision.lab.kube.objects import KubeObject
 
 VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
 

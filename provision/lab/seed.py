@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from provision.lab import roles
 from provision.lab.agents_config import FIRST_KUBELET_PORT
 from provision.lab.calico import seed as calico
-from provision.lab.kube.client import KubeObject
+from provision.lab.kube.objects import KubeObject
 from provision.lab.topology import REFLECTOR_LABEL, LabNode, LabRegion, LabTopology
 
 API_SERVER_PORT = 6443

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, TypeVar
 
 from provision.lab.calico.selector import Predicate, parse_selector
-from provision.lab.kube.client import KubeObject, Resource
+from provision.lab.kube.objects import KubeObject, Resource
 
 GROUP = "crd.projectcalico.org"
 DEFAULT_AS = 64512

@@ -18,7 +18,7 @@ from provision.lab.calico.resources import (
     TUNNEL_MAC_ANNOTATION,
     block_name,
 )
-from provision.lab.kube.client import KubeObject
+from provision.lab.kube.objects import KubeObject
 from provision.lab.topology import REFLECTOR_LABEL, LabNode, LabRegion, LabTopology
 
 CALICO_VERSION = "v3.24.5"

@@ -20,9 +20,11 @@ from typing import Any, Self, TypeAlias
 
 import aiohttp
 
+from provision.lab.kube.objects import KubeObject as KubeObject
+from provision.lab.kube.objects import Resource as Resource
+
 log = logging.getLogger(__name__)
 
-KubeObject: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[["Change"], None]
 
 REQUEST_TIMEOUT_S = 30.0
@@ -30,37 +32,6 @@ REQUEST_CONNECTIONS = 8
 WATCH_TIMEOUT_S = 300
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 2.0
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object in the API, as its path names it; `group` is empty for the core group."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """What `apiVersion` says in such an object: "v1", "apps/v1"."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The path of a collection, of an object, or of an object's subresource.
-
-        Raises:
-            ValueError: an object of a namespaced kind is named without its namespace.
-        """
-        if self.namespaced and name and not namespace:
-            raise ValueError(f"{self.plural}/{name} needs a namespace")
-        parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part]
-        return "/".join(parts)
 
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

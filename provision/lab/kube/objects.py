@@ -1,0 +1,42 @@
+"""What is said about API objects before anybody talks to an API: their shape and their paths.
+
+Apart from the client, whose HTTP library takes 0.2 s to import: who only makes objects need not wait for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+KubeObject: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object in the API, as its path names it; `group` is empty for the core group."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """What `apiVersion` says in such an object: "v1", "apps/v1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The path of a collection, of an object, or of an object's subresource.
+
+        Raises:
+            ValueError: an object of a namespaced kind is named without its namespace.
+        """
+        if self.namespaced and name and not namespace:
+            raise ValueError(f"{self.plural}/{name} needs a namespace")
+        parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/".join(parts)
