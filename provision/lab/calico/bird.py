@@ -55,16 +55,13 @@ async def query(socket: Path, command: str) -> Reply:
 
 
 async def _reply(reader: asyncio.StreamReader) -> Reply:
-    """Read lines up to the one whose code is followed by a blank; a line that starts with a blank goes on."""
+    """Read up to the line whose code is followed by a blank; lines that begin with a blank have the code before."""
     lines = []
     while True:
         line = (await reader.readuntil(b"\n")).decode(errors="replace").rstrip("\n")
-        code, mark = line[:4], line[4:5]
-        if line[:1] in (" ", "+"):
+        if line.startswith((" ", "+")):
             lines.append(line[1:])
             continue
         lines.append(line[5:])
-        if mark == " ":
-            final = int(code)
-            # A table's last line is a bare "0000 "; before it come lines of other codes that also end their group.
-            return Reply(final, tuple(text for text in lines if text))
+        if line[4:5] == " ":
+            return Reply(int(line[:4]), tuple(text for text in lines if text))
