@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.facts",
     "fixtures.environment",
     "fixtures.probing",
+    "fixtures.churn",
     "fixtures.requirements",
     "fixtures.lease",
     "fixtures.evidence",

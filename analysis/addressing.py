@@ -8,8 +8,8 @@ from ipaddress import IPv4Network
 from itertools import combinations
 
 from analysis.facts import Addressing, Block, Inventory, MeshConfiguration, Networks, Pool
-from analysis.plan import Plan
-from analysis.prefixes import overlaps
+from analysis.plan import Plan, RegionPlan
+from analysis.prefixes import ADDRESS_BITS, PrefixTable, overlaps
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import count, gap_findings, listed, qualified
 
@@ -377,6 +377,18 @@ def judge_node_count(plan: Plan, inventory: Inventory) -> Verdict:
         violations=violations,
         gaps=gap_findings(inventory.gaps) + _unknown_nodes(plan, inventory),
     )
+
+
+def spare_block(region: RegionPlan, addressing: Addressing) -> IPv4Network | None:
+    """The last block of a cluster's pod range that no block of the mesh overlaps; None when all are taken."""
+    taken = PrefixTable((block.cidr, block) for block in addressing.blocks)
+    owned = {block.cidr for block in addressing.blocks}
+    for number in reversed(range(2 ** (region.block_size - region.pod_cidr.prefixlen))):
+        first = int(region.pod_cidr.network_address) + (number << (ADDRESS_BITS - region.block_size))
+        cidr = IPv4Network((first, region.block_size))
+        if not taken.longest(cidr) and not any(other.subnet_of(cidr) for other in owned):
+            return cidr
+    return None
 
 
 def _enabled(plan: Plan, addressing: Addressing) -> list[Pool]:

@@ -1,0 +1,133 @@
+"""Change over time: did everybody notice in time that something came or went, and did it stay so?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from analysis.facts import Gap
+from analysis.verdict import Finding, Verdict, conclude
+from analysis.words import gap_findings, listed
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that was done to the environment, which observers must come to see.
+
+    Attributes:
+        subject: what came or went; samples name it in the same words.
+        at: when, in seconds of the runner's monotonic clock.
+        appears: it came (observers must see it), or it went (they must not).
+        until: when observing it ended, or the next change of the same subject came.
+        observers: who must come to see it.
+        budget: how long observers may take.
+        cause: what it would mean if they took longer.
+    """
+
+    subject: str
+    at: float
+    appears: bool
+    until: float
+    observers: tuple[str, ...]
+    budget: timedelta
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one observer saw of a subject at one moment.
+
+    Attributes:
+        observer: who looked ("us-east-2-node-3").
+        asked: when the question was sent, in seconds of the runner's monotonic clock.
+        at: when the answer was there.
+        present: whether the subject was seen; None when the instrument failed.
+        detail: what the instrument said.
+    """
+
+    observer: str
+    subject: str
+    asked: float
+    at: float
+    present: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was done and what was seen, in the course of one check; `remarks` tell what was left undone, and why."""
+
+    changes: tuple[Change, ...]
+    samples: tuple[Sample, ...]
+    gaps: tuple[Gap, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def judge_followed(expected: str, history: History) -> Verdict:
+    """Every change was seen by every observer within its budget, and stayed seen while it was watched.
+
+    A delay is counted from the change to the answer of the first sample after which no sample says otherwise: never
+    less than it really took. An observer that was last asked before the budget was over, and had not seen it, proves
+    nothing.
+
+    Args:
+        expected: the promise in one sentence.
+        history: changes and samples.
+    """
+    seen: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in sorted(history.samples, key=lambda sample: sample.asked):
+        seen[sample.observer, sample.subject].append(sample)
+    violations: list[Finding] = []
+    gaps = gap_findings(history.gaps)
+    examined = 0
+    for change in history.changes:
+        late: defaultdict[str, list[str]] = defaultdict(list)
+        for observer in change.observers:
+            window = [s for s in seen[observer, change.subject] if change.at <= s.asked and s.at <= change.until]
+            told = [sample for sample in window if sample.present is not None]
+            settled = _settled(told, wanted=change.appears)
+            if settled is not None:
+                examined += 1
+                delay = settled.at - change.at
+                if delay > change.budget.total_seconds():
+                    late[f"{'seen' if change.appears else 'gone'} after {delay:.1f} s"].append(observer)
+            elif told and told[-1].asked - change.at >= change.budget.total_seconds():
+                examined += 1
+                last = told[-1]
+                detail = f" ({last.detail})" if last.detail else ""
+                state = "not seen" if change.appears else "still seen"
+                late[f"{state} after {last.asked - change.at:.1f} s{detail}"].append(observer)
+            else:
+                reason = window[-1].detail if window else ""
+                gaps.append(
+                    Finding(f"{observer}: {change.subject}", "to be observed", reason or "not observed for long enough")
+                )
+        violations += [
+            Finding(
+                f"{change.subject} at {listed(sorted(names))}",
+                f"{'seen' if change.appears else 'gone'} within {change.budget.total_seconds():g} s",
+                observed,
+                change.cause,
+            )
+            for observed, names in late.items()
+        ]
+    return conclude(
+        expected=expected,
+        examined=examined,
+        what="observations of changes",
+        violations=violations,
+        gaps=gaps,
+        warnings=history.remarks,
+    )
+
+
+def _settled(samples: Sequence[Sample], *, wanted: bool) -> Sample | None:
+    """The first sample from which on all agree with what is wanted; None when the last one does not."""
+    settled = None
+    for sample in reversed(samples):
+        if sample.present is not wanted:
+            break
+        settled = sample
+    return settled

@@ -1,0 +1,76 @@
+"""Route exchange: changes are known everywhere in time, and routes come back by themselves."""
+
+import time
+
+import pytest
+
+from analysis.addressing import spare_block
+from analysis.convergence import judge_followed
+from analysis.expectation import remote_blocks
+
+
+@pytest.mark.disruptive
+@pytest.mark.requirement("NET-ROUTE-017")
+def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
+    """A new block is known in the other clusters within the convergence time, and a released one is gone within it."""
+    region, budget = plan.regions[0], plan.budgets.convergence
+    host = churn.standing(on_host=True, inside=region.name)[-1]
+    observers = churn.standing(on_host=True, outside=region.name)
+    block = spare_block(region, churn.addressing())
+
+    since = time.monotonic()
+    pod = churn.start(region.name, host.node, address=block[1])
+    if churn.block_is(block, owned=True, within=budget):
+        cause = f"{host.node} does not announce it, or a filter on the way drops it"
+        churn.follow(
+            str(block), observers, churn.holds_routes([block]), appears=True, budget=budget, cause=cause, since=since
+        )
+    else:
+        churn.miss(region.name, f"block {block}", "no node claimed it for the address that was asked for")
+    churn.stop(pod)
+    if churn.block_is(block, owned=False, within=budget):
+        cause = f"{host.node} goes on announcing it, or its withdrawal was lost"
+        churn.follow(str(block), observers, churn.holds_routes([block]), appears=False, budget=budget, cause=cause)
+    else:
+        churn.remark(f"{host.node} kept the empty block {block}, so that its removal could not be watched")
+
+    evidence.json("history.json", churn.history)
+    require(
+        judge_followed(
+            f"a new block is known on every node of the other clusters within {budget.total_seconds():g} s, "
+            "and a released one is gone within it",
+            churn.history,
+        )
+    )
+
+
+@pytest.mark.disruptive
+@pytest.mark.requirement("NET-ROUTE-021")
+def test_routes_come_back_after_the_agent_restarts(plan, facts, churn, evidence, require):
+    """Routes come back by themselves after the routing agent of a node restarts."""
+    region, budget = plan.regions[0], plan.budgets.convergence
+    host = churn.standing(on_host=True, inside=region.name)[-1]
+    observers = churn.standing(on_host=True, outside=region.name)
+    to_others = [block.cidr for block in remote_blocks(plan, facts.inventory, facts.addressing)[region.name]]
+    to_node = [
+        block.cidr for block in facts.addressing.blocks if (block.region, block.node) == (region.name, host.node)
+    ]
+
+    churn.restart_routing_agent(region.name, host.node, within=budget)
+    restarted = time.monotonic()
+    for subject, watching, prefixes in (
+        (f"routes of {host.node} to the other clusters", [host], to_others),
+        (f"routes of the other clusters to {host.node}", observers, to_node),
+    ):
+        look = churn.holds_routes(prefixes)
+        cause = "its sessions did not come back"
+        churn.follow(subject, watching, look, appears=True, budget=budget, cause=cause, since=restarted)
+
+    evidence.json("history.json", churn.history)
+    require(
+        judge_followed(
+            f"within {budget.total_seconds():g} s after the routing agent of {host.node} restarted, "
+            "the node has its routes again and the others have theirs to it",
+            churn.history,
+        )
+    )
