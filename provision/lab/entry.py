@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from provision.errors import ProvisionError
 from provision.lab.agents_config import AgentsConfig
@@ -19,6 +21,8 @@ from provision.lab.topology import INTERNET, LabRegion, LabTopology, topology_fr
 from provision.nearest import did_you_mean
 
 ROUTER = "vpc"
+
+_PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Entry:
         Raises:
             ProvisionError: there is no such place, or the lab does not run.
         """
-        return self._into_container(command_at(self._netns(place), argv))
+        return self.into_container(command_at(self._netns(place), argv))
 
     def pods(self, region: str) -> tuple[LabPod, ...]:
         """The region's pods that have been given a node.
@@ -72,7 +76,13 @@ class Entry:
             ) from None
         return tuple(_pod(region, item) for item in items if item["spec"].get("nodeName"))
 
-    def _into_container(self, argv: Sequence[str]) -> list[str]:
+    def module(self, name: str, *arguments: str) -> list[str]:
+        """The command line that runs a module of this project in the lab's management network."""
+        python = ["env", f"PYTHONPATH={_PROJECT}", "PYTHONSAFEPATH=1", sys.executable, "-m", name]
+        return self.into_container([*python, *arguments])
+
+    def into_container(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` in the lab's management network, as root of the lab."""
         user = ["--user", "--preserve-credentials"] if self._lab.state.user_namespace else []
         target = str(self._lab.container.pid)
         return ["nsenter", "--target", target, *user, "--mount", "--pid", "--net", "--", *argv]

@@ -40,9 +40,8 @@ _SYSCTLS = {
     # IPv4 only: no router solicitations and duplicate address detection on hundreds of links.
     "net/ipv6/conf/all/disable_ipv6": "1",
     "net/ipv6/conf/default/disable_ipv6": "1",
-    # Ping without privileges, as container runtimes allow it. Group 0 is the only one in the lab's user namespace.
-    "net/ipv4/ping_group_range": "0 0",
 }
+_PING_GROUPS = "net/ipv4/ping_group_range"
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,7 @@ def build(topology: LabTopology) -> None:
         with netns.inside(name):
             for key, value in _SYSCTLS.items():
                 _write_sysctl(key, value)
+            _allow_ping_to_all()
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         for stage in batches(topology):
             list(pool.map(_run_batch, stage))
@@ -217,6 +217,14 @@ def _write_sysctl(key: str, value: str) -> None:
     except FileNotFoundError:
         if not key.startswith("net/ipv6/"):  # a kernel without IPv6 has nothing to switch off
             raise
+
+
+def _allow_ping_to_all() -> None:
+    """Ping needs no privileges then, as container runtimes have it."""
+    try:
+        _write_sysctl(_PING_GROUPS, "0 2147483647")
+    except OSError:  # EINVAL: the lab's user namespace has a single group, 0
+        _write_sysctl(_PING_GROUPS, "0 0")
 
 
 def _run_batch(batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """When a lab is as its plan says it starts: seen in kernels, daemons and answers, not in what was asked for.
 
-Runs in the container. Every look is cheap (a file in /proc, a line from a control socket), because the lab's start is
-busy enough without it.
+Runs in the container, as a part of its start and later as `python -m provision.lab.readiness FOLDER [SECONDS]`. Every
+look is cheap (a file in /proc, a line from a control socket), because the lab's start is busy enough without it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -20,7 +23,7 @@ from provision.lab import netns
 from provision.lab.agents_config import AgentsConfig, host_tree
 from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.paths import LabFolder
-from provision.lab.topology import LabNode, LabRegion, LabTopology
+from provision.lab.topology import LabNode, LabRegion, LabTopology, topology_from_spec
 
 START_DEADLINE = timedelta(seconds=60)
 """Ten times what a start takes on a busy machine; a lab that is not up by then will not come."""
@@ -35,31 +38,50 @@ class NotReadyError(Exception):
     """What is still missing, in one sentence."""
 
 
-def await_api(folder: LabFolder, topology: LabTopology) -> None:
+class Deadline:
+    """The end of the time that several waits have together."""
+
+    def __init__(self, within: timedelta) -> None:
+        self._end = time.monotonic() + within.total_seconds()
+
+    def wait_for(self, check: Callable[..., Any], *arguments: Any) -> None:
+        """Repeat a check until it no longer raises; on the deadline its last word stands."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((NotReadyError, UnreadableError)),
+            stop=stop_after_delay(max(0.0, self._end - time.monotonic())),
+            wait=wait_fixed(_LOOK_EVERY),
+            reraise=True,
+        )
+        retrying(check, *arguments)
+
+
+def await_api(folder: LabFolder, topology: LabTopology, within: timedelta = START_DEADLINE) -> None:
     """Return once the API server of every region says that it is ready.
 
     Raises:
-        UnreadableError: one does not, START_DEADLINE after the call.
+        UnreadableError: one does not in time.
     """
+    deadline = Deadline(within)
     clusters = _clusters(folder)
     for region in topology.regions:
-        _wait_for(clusters[region.name].get, "/readyz")
+        deadline.wait_for(clusters[region.name].get, "/readyz")
 
 
-def await_mesh(folder: LabFolder, topology: LabTopology) -> None:
+def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = START_DEADLINE) -> None:
     """Return once routes, sessions, pods and DNS of every region are as planned.
 
     Raises:
-        NotReadyError: something is missing, START_DEADLINE after the call.
+        NotReadyError: something is still missing at the end of that time.
         UnreadableError: an API server no longer answers.
     """
+    deadline = Deadline(within)
     clusters = _clusters(folder)
     for node in topology.nodes:
-        _wait_for(check_routes, topology, node)
-        _wait_for(check_sessions, topology, node)
+        deadline.wait_for(check_routes, topology, node)
+        deadline.wait_for(check_sessions, topology, node)
     for region in topology.regions:
-        _wait_for(check_pods, clusters[region.name])
-        _wait_for(check_dns, region)
+        deadline.wait_for(check_pods, clusters[region.name])
+        deadline.wait_for(check_dns, region)
 
 
 def check_routes(topology: LabTopology, node: LabNode) -> None:
@@ -164,17 +186,6 @@ def _clusters(folder: LabFolder) -> dict[str, AdminReader]:
     return {access.region: AdminReader(access) for access in config.clusters}
 
 
-def _wait_for(check: Callable[..., Any], *arguments: Any) -> None:
-    """Repeat a check until it no longer raises; on the deadline its last word stands."""
-    retrying = Retrying(
-        retry=retry_if_exception_type((NotReadyError, UnreadableError)),
-        stop=stop_after_delay(START_DEADLINE),
-        wait=wait_fixed(_LOOK_EVERY),
-        reraise=True,
-    )
-    retrying(check, *arguments)
-
-
 def _host_order(digits: str) -> IPv4Address:
     return IPv4Address(struct.pack("=I", int(digits, 16)))
 
@@ -183,3 +194,17 @@ def _dns_query(name: str) -> bytes:
     """A question for the A records of a name (RFC 1035, 4.1)."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
+
+
+def main(folder: LabFolder, within: timedelta = START_DEADLINE) -> int:
+    """Wait until the lab in that folder is as at its start; on standard error what is missing when it is not."""
+    try:
+        await_mesh(folder, topology_from_spec(json.loads(folder.spec.read_text())), within)
+    except (NotReadyError, UnreadableError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(LabFolder(Path(sys.argv[1])), *(timedelta(seconds=float(each)) for each in sys.argv[2:])))
