@@ -209,6 +209,11 @@ class TestObjects:
             ("configmaps", {"metadata": {"name": "x", "namespace": "kube-system"}}, 400, "namespace"),
             ("configmaps", {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}, 400, ""),
             ("configmaps", b"{not json", 400, ""),
+            ("configmaps", ["a list"], 400, ""),
+            ("configmaps", {"metadata": "text"}, 400, ""),
+            ("configmaps", {"metadata": {"name": "x", "labels": []}}, 400, ""),
+            ("pods", {"metadata": {"name": "x"}, "spec": "text"}, 400, ""),
+            ("pods", {"metadata": {"name": "x"}, "spec": {"containers": "text"}}, 400, ""),
             ("pods", {"metadata": {"name": "x"}, "spec": {"containers": []}}, 422, "spec.containers"),
             ("pods", {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c"}]}}, 422, "image"),
             (

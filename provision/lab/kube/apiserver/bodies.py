@@ -38,6 +38,14 @@ async def read_body(request: web.Request) -> Any:
         raise errors.bad_request(f"the body cannot be read: {error}") from error
 
 
+async def read_object(request: web.Request) -> KubeObject:
+    """The same, for requests that only an object makes sense for. Raises ApiError 400 for anything else."""
+    body = await read_body(request)
+    if not isinstance(body, dict):
+        raise errors.bad_request("the body must be an object")
+    return body
+
+
 def _load_yaml(body: bytes) -> Any:
     import yaml  # only apply patches need it: the server starts faster without
 
@@ -58,12 +66,12 @@ async def read_delete_options(request: web.Request) -> DeleteOptions:
     Raises:
         ApiError: 400.
     """
-    body = (await read_body(request) if request.can_read_body else None) or {}
+    body = await read_object(request) if request.can_read_body else {}
     grace = request.query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
     preconditions = body.get("preconditions") or {}
     try:
         grace_s = None if grace is None else int(grace)
-    except ValueError:
+    except (TypeError, ValueError):
         raise errors.bad_request(f"gracePeriodSeconds must be a number, not {grace!r}") from None
     return DeleteOptions(
         grace_s=grace_s,

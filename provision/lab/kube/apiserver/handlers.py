@@ -17,6 +17,7 @@ from provision.lab.kube.apiserver.bodies import (
     dry_run,
     read_body,
     read_delete_options,
+    read_object,
 )
 from provision.lab.kube.apiserver.kubelets import Kubelets
 from provision.lab.kube.apiserver.operations import DeleteOptions, Operations, timestamp
@@ -174,7 +175,7 @@ class Handlers:
                 return await self._kubelets.stream(call.http, self._current(call).data, name)
         if call.action.verb != "create":
             raise errors.method_not_allowed()
-        body = await read_body(call.http)
+        body = await read_object(call.http)
         current = self._current(call)
         match name:
             case "binding":
@@ -213,7 +214,9 @@ class Handlers:
         if verb == "patch":
             patch = json_patch if call.http.content_type == JSON_PATCH else merge_patch
             body = patch(scale_of(current), body)
-        replicas = (body.get("spec") or {}).get("replicas", 0)
+        if not isinstance(body, dict) or not isinstance(body.get("spec"), dict):
+            raise errors.bad_request("a Scale is an object with a spec")
+        replicas = body["spec"].get("replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
             problem = f"Invalid value: {replicas!r}: must be greater than or equal to 0"
             raise errors.invalid("Scale", "autoscaling", call.action.name, [("spec.replicas", problem)])

@@ -27,7 +27,7 @@ from provision.lab.kube.apiserver.resources import (
     Resources,
 )
 from provision.lab.kube.apiserver.store import Store, Stored
-from provision.lab.kube.apiserver.validation import check_change, check_metadata, check_object
+from provision.lab.kube.apiserver.validation import check_change, check_metadata, check_object, check_shape, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,8 @@ class Operations:
             ApiError: 400, 403, 404, 409 or 422 as a Kubernetes API server says it.
         """
         self._check_type(resource, obj)
+        for member in [name for name, value in obj.items() if value is None]:
+            del obj[member]  # null says the same as nothing
         metadata = obj.setdefault("metadata", {})
         self._place(resource, namespace, metadata)
         if metadata.get("resourceVersion"):
@@ -144,7 +146,7 @@ class Operations:
         """
         self._check_type(resource, new)
         old = current.data
-        metadata = new.setdefault("metadata", {})
+        metadata = new["metadata"] = new.get("metadata") or {}
         self._check_same_object(resource, current, metadata)
         if subresource == "status":
             state = new.get("status") or {}
@@ -239,8 +241,7 @@ class Operations:
             self._store.write(PODS.key, new)
 
     def _check_type(self, resource: Resource, obj: Any) -> None:
-        if not isinstance(obj, dict):
-            raise errors.bad_request(f"a {resource.kind} is a JSON object")
+        check_shape(resource, obj)
         stated = (obj.get("apiVersion"), obj.get("kind"))
         if resource.custom and not all(stated):
             raise errors.bad_request("apiVersion and kind must be set on custom resources")
@@ -351,6 +352,4 @@ def _malformed_means_bad_request(resource: Resource) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"missing {error}" if isinstance(error, KeyError) else str(error)
-        raise errors.bad_request(
-            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {what}'
-        ) from error
+        raise malformed(resource, what) from error

@@ -13,7 +13,7 @@ from aiohttp import web
 from provision.lab.kube.apiserver import discovery, errors
 from provision.lab.kube.apiserver.answers import json_response
 from provision.lab.kube.apiserver.authentication import Authenticator, User, acting_as
-from provision.lab.kube.apiserver.bodies import read_body
+from provision.lab.kube.apiserver.bodies import read_object
 from provision.lab.kube.apiserver.bootstrap import fill
 from provision.lab.kube.apiserver.handlers import Call, Handlers
 from provision.lab.kube.apiserver.kubelets import STREAMS, Kubelets
@@ -89,7 +89,7 @@ class ApiServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         user = self._user(request)
-        action = read_action(request.method, request.path, request.query)
+        action = read_action(request.method, request.rel_url.raw_path, request.query)
         if action.about is About.PATH:
             self._authorizer.require(user, action)
             return self._describe(request)
@@ -135,5 +135,5 @@ class ApiServer:
     async def _review(self, request: web.Request, review: Resource, user: User) -> web.Response:
         if request.method != "POST":
             raise errors.method_not_allowed()
-        question = await read_body(request)
+        question = await read_object(request)
         return json_response(self._reviewer.answer(review, user, question), 201)

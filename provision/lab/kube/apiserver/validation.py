@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from provision.lab.kube.apiserver.defaults import containers
-from provision.lab.kube.apiserver.errors import bad_request, invalid
+from provision.lab.kube.apiserver.errors import ApiError, bad_request, invalid
 from provision.lab.kube.apiserver.resources import Resource
 
 KubeObject: TypeAlias = Mapping[str, Any]
@@ -24,6 +24,27 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _SUBDOMAIN_MAX = 253
 
+_TYPE_WORDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a string"}
+_METADATA_TYPES: Mapping[str, type] = {
+    "metadata": dict,
+    "metadata.name": str,
+    "metadata.generateName": str,
+    "metadata.namespace": str,
+    "metadata.labels": dict,
+    "metadata.annotations": dict,
+    "metadata.finalizers": list,
+    "metadata.ownerReferences": list,
+}
+_MEMBER_TYPES: Mapping[str, type] = {
+    **_METADATA_TYPES,
+    "spec": dict,
+    "status": dict,
+    "data": dict,
+    "stringData": dict,
+    "roleRef": dict,
+    "subjects": list,
+    "rules": list,
+}
 _LABEL_RULE = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
     "with an alphanumeric character"
@@ -44,20 +65,41 @@ _NAME_RULES: Mapping[str, tuple[re.Pattern[str], str]] = {
 )
 
 
-def check_metadata(resource: Resource, obj: KubeObject) -> None:
-    """Check name, labels and annotations.
+def check_shape(resource: Resource, obj: object) -> None:
+    """Check that an object and its outermost members are of the types that everybody takes for granted.
 
     Raises:
-        ApiError: 400 when a value has the wrong type, 422 when it breaks a rule.
+        ApiError: 400.
+    """
+    if not isinstance(obj, dict):
+        raise malformed(resource, f"it must be an object, not {obj!r}")
+    for path, wanted in (_METADATA_TYPES if resource.custom else _MEMBER_TYPES).items():
+        holder: Any = obj
+        *parents, name = path.split(".")
+        for parent in parents:
+            holder = holder.get(parent) or {}
+        value = holder.get(name)
+        if value is not None and not isinstance(value, wanted):
+            raise malformed(resource, f"{path} must be {_TYPE_WORDS[wanted]}, not {value!r}")
+    for field in ("labels", "annotations"):
+        for key, value in ((obj.get("metadata") or {}).get(field) or {}).items():
+            if not isinstance(value, str):
+                raise malformed(resource, f"metadata.{field}.{key} must be a string, not {value!r}")
+
+
+def malformed(resource: Resource, problem: str) -> ApiError:
+    """What is sent is not an object of its kind at all: 400."""
+    kind = resource.kind
+    return bad_request(f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {problem}')
+
+
+def check_metadata(resource: Resource, obj: KubeObject) -> None:
+    """Check name and labels.
+
+    Raises:
+        ApiError: 422, with every breach.
     """
     metadata = obj["metadata"]
-    for field in ("labels", "annotations"):
-        for key, value in (metadata.get(field) or {}).items():
-            if not isinstance(value, str):
-                raise bad_request(
-                    f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-                    f"metadata.{field}.{key} must be a string, not {value!r}"
-                )
     name = metadata.get("name")
     if not name:
         raise _invalid(resource, obj, [("metadata.name", "Required value: name or generateName is required")])
@@ -184,9 +226,16 @@ def _workload(workload: KubeObject) -> Causes:
 
 def _service(service: KubeObject) -> Causes:
     spec = service["spec"]
+    causes: Causes = []
+    for field, wanted in (("clusterIP", str), ("selector", dict)):
+        if not isinstance(spec.get(field), wanted | None):
+            causes.append((f"spec.{field}", f"Invalid value: {spec[field]!r}: must be {_TYPE_WORDS[wanted]}"))
+    for index, port in enumerate(spec.get("ports") or ()):
+        if not isinstance(port.get("port"), int):
+            causes.append((f"spec.ports[{index}].port", "Required value"))
     if spec.get("ports") or spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
-        return []
-    return [("spec.ports", "Required value")]
+        return causes
+    return [*causes, ("spec.ports", "Required value")]
 
 
 def _config_map(config_map: KubeObject) -> Causes:
