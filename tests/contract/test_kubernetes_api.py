@@ -713,6 +713,54 @@ class TestAccess:
         assert call("POST", path, body, token=token).status == 403
 
 
+class TestPodSecurity:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def strict(cls, core, namespaces) -> str:
+        """A namespace that takes only restricted pods."""
+        name = namespaces()
+        core.patch_namespace(name, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+        return name
+
+    def pod(self, **container) -> dict:
+        pod = resting_pod("hardened")
+        context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}} | container
+        pod["spec"]["securityContext"] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        pod["spec"]["containers"][0]["securityContext"] = context
+        return pod
+
+    def test_hardened_pod_is_taken(self, core, strict):
+        assert core.create_namespaced_pod(strict, self.pod(), dry_run="All").metadata.name == "hardened"
+
+    @pytest.mark.parametrize(
+        ("context", "words"),
+        [
+            ({"allowPrivilegeEscalation": None}, "allowPrivilegeEscalation != false"),
+            ({"capabilities": {}}, "unrestricted capabilities"),
+            ({"capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}, "NET_RAW"),
+            ({"runAsNonRoot": False}, "runAsNonRoot != true"),
+            ({"seccompProfile": {"type": "Unconfined"}}, "seccompProfile"),
+            ({"privileged": True, "allowPrivilegeEscalation": None}, "privileged"),
+        ],
+    )
+    def test_lax_container_is_refused(self, core, strict, context, words):
+        message = refused(403, "Forbidden", core.create_namespaced_pod, strict, self.pod(**context))
+        assert 'violates PodSecurity "restricted:latest"' in message
+        assert words in message
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ({"hostNetwork": True}, "host namespaces"),
+            ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath volumes"),
+        ],
+    )
+    def test_lax_pod_is_refused(self, core, strict, spec, words):
+        pod = self.pod()
+        pod["spec"] |= spec
+        assert words in refused(403, "Forbidden", core.create_namespaced_pod, strict, pod)
+
+
 class Exec:
     """An exec over a chosen channel protocol."""
 

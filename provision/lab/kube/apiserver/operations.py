@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from provision.lab.kube.apiserver import errors
 from provision.lab.kube.apiserver.defaults import empty_status, fill_in
+from provision.lab.kube.apiserver.pod_security import violations
 from provision.lab.kube.apiserver.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
@@ -128,7 +129,7 @@ class Operations:
         with _malformed_means_bad_request(resource):
             fill_in(resource, obj)
             check_object(resource, obj)
-        self._admit(resource, obj)
+            self._admit(resource, obj)
         if dry_run:
             return Stored(obj, self._store.revision)
         return self._store.write(resource.key, obj)
@@ -166,7 +167,9 @@ class Operations:
                     _keep(new["spec"], old["spec"], "clusterIP")
                 fill_in(resource, new)
                 check_object(resource, new)
-                if subresource != "ephemeralcontainers":
+                if subresource == "ephemeralcontainers":
+                    self._check_pod_security(new)
+                else:
                     check_change(resource, old, new)
         metadata = new["metadata"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -300,6 +303,7 @@ class Operations:
                     f'pods "{metadata["name"]}" is forbidden: error looking up service account '
                     f'{metadata["namespace"]}/{account}: serviceaccount "{account}" not found'
                 )
+            self._check_pod_security(obj)
         elif resource is SERVICES:
             self._addresses.assign(obj)
         elif resource is CUSTOM_RESOURCE_DEFINITIONS:
@@ -313,6 +317,13 @@ class Operations:
                     {"type": "Established", "reason": "InitialNamesAccepted"} | condition,
                 ],
             }
+
+    def _check_pod_security(self, pod: KubeObject) -> None:
+        metadata = pod["metadata"]
+        namespace = self.get(NAMESPACES, "", metadata["namespace"]).data["metadata"]
+        broken = violations(namespace.get("labels") or {}, pod["spec"])
+        if broken:
+            raise errors.forbidden(f'pods "{metadata["name"]}" is forbidden: {broken}', name=metadata["name"])
 
     def _is_finished(self, resource: Resource, obj: KubeObject) -> bool:
         """Whether the write that brings this state takes away the last reason to wait with a deletion."""
