@@ -19,6 +19,7 @@ from provision.provider import DEFAULT_LAB_PROFILE, LAB, LAB_PROFILES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from provision.lab.entry import Entry, LabPod
     from provision.lab.state import Lab
     from provision.lab.topology import LabTopology
 
@@ -248,7 +249,7 @@ def _description(lab: Lab) -> dict[str, Any]:
     entry, stage = Entry(lab), lab.stage
     regions = {}
     for region in entry.topology.regions if lab.state.api else ():
-        pods = entry.pods(region.name) if stage in ("api", "ready") else ()
+        pods = _pods(entry, region.name) if stage in ("api", "ready") else ()
         regions[region.name] = {
             "api": lab.state.api[region.name],
             "nodes": [
@@ -272,6 +273,15 @@ def _description(lab: Lab) -> dict[str, Any]:
         }
     summary = _summary(lab)
     return {key: summary[key] for key in ("name", "state", "environment", "kubeconfig")} | {"regions": regions}
+
+
+def _pods(entry: Entry, region: str) -> tuple[LabPod, ...]:
+    """The region's pods; none, and a word on standard error, when its API server does not answer."""
+    try:
+        return entry.pods(region)
+    except ProvisionError as error:
+        print(error, file=sys.stderr)
+        return ()
 
 
 @contextmanager

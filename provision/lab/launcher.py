@@ -73,7 +73,7 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
 
     Args:
         topology: which lab.
-        folder: an existing empty folder, or one from `state.claim`.
+        folder: an existing folder, as from `state.claim`.
         progress: told what is being done.
 
     Raises:
@@ -83,7 +83,9 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
     requested = time.monotonic()
     options = isolation()
     progress.stage("certificates and configuration")
-    folder.logs.mkdir(mode=0o700)
+    _refuse_hidden(folder)
+    folder.logs.mkdir(mode=0o700, exist_ok=True)
+    folder.stages.unlink(missing_ok=True)
     folder.spec.write_text(json.dumps(topology.to_spec()) + "\n")
     listeners = tuple(_Listener(region, _listen()) for region in topology.regions)
     try:
@@ -168,6 +170,16 @@ def _failure(lab: Lab) -> ProvisionError:
         observed=last_words or (log.read_text(errors="replace").strip() if log.exists() else "") or "no word of it",
         remedy=f"look at {lab.folder.logs}",
     )
+
+
+def _refuse_hidden(folder: LabFolder) -> None:
+    """The container has a /run of its own, and would look for its folder there in vain."""
+    if folder.path.resolve().is_relative_to("/run"):
+        raise ProvisionError(
+            "a lab's files cannot be in /run",
+            where=str(folder.path),
+            remedy="set MESHPROOF_HOME to a folder on a disk",
+        )
 
 
 def _listen() -> socket.socket:
