@@ -1,12 +1,16 @@
 """Route exchange: changes are known everywhere in time, and routes come back by themselves."""
 
 import time
+from datetime import timedelta
 
 import pytest
 
 from analysis.addressing import spare_block
 from analysis.convergence import judge_followed
 from analysis.expectation import remote_blocks
+
+BOOKKEEPING = timedelta(seconds=5)
+"""How long a cluster may take to note that a block was claimed, and whether it gives up an empty one."""
 
 
 @pytest.mark.disruptive
@@ -20,7 +24,7 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
 
     since = time.monotonic()
     pod = churn.start(region.name, host.node, address=block[1])
-    if churn.block_is(block, owned=True, within=budget):
+    if churn.block_is(block, owned=True, within=BOOKKEEPING):
         cause = f"{host.node} does not announce it, or a filter on the way drops it"
         churn.follow(
             str(block), observers, churn.holds_routes([block]), appears=True, budget=budget, cause=cause, since=since
@@ -28,7 +32,7 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
     else:
         churn.miss(region.name, f"block {block}", "no node claimed it for the address that was asked for")
     churn.stop(pod)
-    if churn.block_is(block, owned=False, within=budget):
+    if churn.block_is(block, owned=False, within=BOOKKEEPING):
         cause = f"{host.node} goes on announcing it, or its withdrawal was lost"
         churn.follow(str(block), observers, churn.holds_routes([block]), appears=False, budget=budget, cause=cause)
     else:
