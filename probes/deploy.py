@@ -422,6 +422,8 @@ def _listening(
 ) -> list[tuple[ProbePod, _Listening | str]]:
     """The region's pods with their listeners, or what each is still waiting for."""
     waiting = {pod.name: pod for pod in probe_set.pods if pod.region == cluster.region}
+    if not waiting:
+        return []
     states = dict.fromkeys(waiting, PodState("not seen by the API yet"))
     life = min(datetime.fromisoformat(probe_set.expires) - datetime.now(UTC), LIFE)
     starting: list[tuple[ProbePod, Future[_Listening]]] = []

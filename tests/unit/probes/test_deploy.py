@@ -78,6 +78,15 @@ def test_a_pod_that_ends_is_told_with_its_reason(mesh, cluster):
         deploy.wait_ready(mesh, placed, timedelta(seconds=1))
 
 
+def test_a_region_without_probes_of_the_set_is_not_waited_for(make_mesh, make_cluster, cluster):
+    other = make_cluster("us-east-2", {"/api/v1/nodes": [], NAMESPACE: {"metadata": {}}})
+    other.watch = lambda *_, **__: pytest.fail("there is nothing to wait for")
+    mesh = make_mesh(cluster, other)
+    probe_set = deploy.deploy(mesh)
+    stop(cluster, probe_set)
+    assert {pod.region for pod in probe_set.pods} == {"us-east-1"}
+
+
 def test_what_was_made_is_removed_when_nothing_becomes_ready(mesh, cluster, monkeypatch):
     monkeypatch.setattr(deploy, "_listening", lambda *_: [])
     with pytest.raises(ProbeError):
