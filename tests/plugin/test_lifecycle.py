@@ -42,6 +42,14 @@ def test_dies(plan, require):
     assert "crashed" in project.row("NET-ADDR-002")["reason"]
 
 
+def test_runs_can_be_kept_elsewhere(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    project.suite(FACTS)
+    assert project.run("suites", f"--reports={elsewhere}").ret == 0
+    assert (elsewhere / "latest" / "compliance.md").is_file()
+    assert not project.folder.exists()
+
+
 @pytest.mark.parametrize("look", ["--collect-only", "--help", "--markers"])
 def test_looking_brings_nothing_up(project, look):
     project.suite(FACTS)
