@@ -19,8 +19,9 @@ from probes.observers.paths import first_on_each_node
 SAMPLES = 20
 TIMEOUT_S = 1.0
 PATIENCE = 2
-ROUNDS = 3
-"""A transfer is repeated and the best counts: the question is what the path can carry."""
+ROUNDS = 10
+"""At most. A transfer is repeated until the two best agree: the question is what the path can carry, and a busy
+machine can only make a transfer slower."""
 
 TRANSFER_BYTES = 4 << 20
 TRANSFER_SECONDS = 1.0
@@ -167,7 +168,7 @@ def _transfer(cluster: Cluster, source: ProbePod, targets: list[ProbePod]) -> li
         }
         for target in targets
     ]
-    within = timedelta(seconds=len(targets) * ROUNDS * (TRANSFER_SECONDS + 4))
+    within = timedelta(seconds=len(targets) * (ROUNDS * TRANSFER_SECONDS + 4))
     try:
         run = run_agent(cluster, source.namespace, source.name, operations, within=within, control=source.control)
     except ProbeError as error:

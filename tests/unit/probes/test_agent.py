@@ -151,9 +151,10 @@ def test_an_operation_that_fails_leaves_the_others_alone(pod):
 
 def test_a_bulk_transfer_is_told_by_the_receiving_side(pod, listeners):
     target = ["127.0.0.1", listeners["sink"], "east/alpha"]
-    operation = {"op": "transfer", "target": target, "bytes": 1 << 20, "seconds": 5, "rounds": 2}
+    operation = {"op": "transfer", "target": target, "bytes": 1 << 20, "seconds": 5, "rounds": 4}
     rounds = pod.run(operation).operations[0]["rounds"]
-    assert [done["bytes"] for done in rounds] == [1 << 20] * 2
+    assert 2 <= len(rounds) <= 4
+    assert {done["bytes"] for done in rounds} == {1 << 20}
     assert all(done["seconds"] > 0 for done in rounds)
 
 
