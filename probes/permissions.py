@@ -51,11 +51,11 @@ class Rule:
 def cluster_rules() -> tuple[Rule, ...]:
     """What is read in the whole cluster."""
     inventory = tuple(
-        Rule("list", "", resource, None, "the inventory of nodes, pods and services")
+        Rule("list", "", resource, None, "for the inventory of nodes, pods and services")
         for resource in ("nodes", "pods", "services")
     )
     calico = tuple(
-        Rule("list", group, resource, None, "Calico's pools, blocks and peerings")
+        Rule("list", group, resource, None, "for Calico's pools, blocks and peerings")
         for group in CALICO_GROUPS
         for resource in CALICO_RESOURCES
     )
