@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from analysis.facts import Networks
 from analysis.fleet import Capability, Fleet
 from provision.errors import EnvironmentSpecError, ProvisionError
 from provision.nearest import did_you_mean
 
 if TYPE_CHECKING:
+    from analysis.facts import Networks
     from provision.environment import Environment
 
 LAB = "lab"

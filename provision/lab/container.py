@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from provision.lab import fabric, kernel, readiness
+from provision.lab import fabric, kernel
 from provision.lab.agents_config import FABRIC_READY
-from provision.lab.kube.reader import UnreadableError
 from provision.lab.netns import NETNS_DIR
 from provision.lab.paths import INSIDE, LabFolder
 from provision.lab.stages import Milestone, Stage, record
@@ -36,6 +35,10 @@ STAY = b"stay"
 
 _BACKGROUND = 19
 _LOG_TAIL = 5
+
+
+class StartError(Exception):
+    """A step of the start has failed; the text says all that there is to know."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,17 @@ class Container:
         self._start(Part("ssh", "provision.lab.ssh", (str(self._folder.path),), niceness=_BACKGROUND))
 
     def _await_readiness(self) -> None:
-        readiness.await_api(self._folder, self._topology)
-        self._record(Stage.API)
-        readiness.await_mesh(self._folder, self._topology)
-        self._record(Stage.READY)
+        # Imported here, in a process of its own: its HTTP client and its waits take longer than the fabric.
+        from provision.lab import readiness
+        from provision.lab.kube.reader import UnreadableError
+
+        try:
+            readiness.await_api(self._folder, self._topology)
+            self._record(Stage.API)
+            readiness.await_mesh(self._folder, self._topology)
+            self._record(Stage.READY)
+        except (readiness.NotReadyError, UnreadableError) as error:
+            raise StartError(str(error)) from None
 
     def _record(self, stage: Stage, error: str = "") -> None:
         record(self._folder.stages, Milestone(stage, round(time.monotonic() - self._config.requested, 3), error))
@@ -163,7 +173,7 @@ class Container:
             os.dup2(log, 2)
             work()
             status = 0
-        except (kernel.KernelError, readiness.NotReadyError, UnreadableError) as error:
+        except (kernel.KernelError, StartError) as error:
             print(error, file=sys.stderr)  # noqa: T201
         except BaseException:
             traceback.print_exc()
