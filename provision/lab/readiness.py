@@ -23,7 +23,7 @@ from provision.lab import netns
 from provision.lab.agents_config import AgentsConfig, host_tree
 from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.paths import LabFolder
-from provision.lab.topology import LabNode, LabRegion, LabTopology, topology_from_spec
+from provision.lab.topology import EGRESS, LabNode, LabRegion, LabTopology, topology_from_spec
 
 START_DEADLINE = timedelta(seconds=60)
 """Ten times what a start takes on a busy machine; a lab that is not up by then will not come."""
@@ -68,7 +68,7 @@ def await_api(folder: LabFolder, topology: LabTopology, within: timedelta = STAR
 
 
 def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = START_DEADLINE) -> None:
-    """Return once routes, sessions, pods and DNS of every region are as planned.
+    """Return once routes, sessions, pods, DNS and the way out of every region are as planned.
 
     Raises:
         NotReadyError: something is still missing at the end of that time.
@@ -82,6 +82,7 @@ def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = STA
     for region in topology.regions:
         deadline.wait_for(check_pods, clusters[region.name])
         deadline.wait_for(check_dns, region)
+        deadline.wait_for(check_egress, region)
 
 
 def check_routes(topology: LabTopology, node: LabNode) -> None:
@@ -179,6 +180,24 @@ def check_dns(region: LabRegion) -> None:
     code = answer[3] & 0x0F
     if code:
         raise NotReadyError(f"{region.name}: DNS at {address} answers {name} with code {code}")
+
+
+def check_egress(region: LabRegion) -> None:
+    """The host on the internet answers a node, and sees the node's own address.
+
+    Raises:
+        NotReadyError: it does not answer, or sees another.
+    """
+    node = region.nodes[-1]
+    with netns.open_socket(node.netns, socket.AF_INET, socket.SOCK_STREAM) as asker:
+        asker.settimeout(_ANSWER_TIMEOUT_S)
+        try:
+            asker.connect((str(EGRESS.address), EGRESS.port))
+            seen = asker.recv(64).decode().strip()
+        except OSError as error:
+            raise NotReadyError(f"{EGRESS.address} does not answer {node.name}: {error}") from None
+    if seen != str(node.address):
+        raise NotReadyError(f"{EGRESS.address} sees {node.name} as {seen}, not {node.address}")
 
 
 def _clusters(folder: LabFolder) -> dict[str, AdminReader]:

@@ -1,11 +1,12 @@
-"""Garbage collection: what is owned goes when its last owner has gone."""
+"""Garbage collection: what is owned goes when its last owner has gone, and pods go with their node."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from provision.lab.kube.client import ApiClient, Conflict, KubeObject, NotFound, Reflector, Resource
+from provision.lab.kube.client import PODS, ApiClient, Conflict, KubeObject, NotFound, Reflector, Resource
 from provision.lab.kube.controllers.queue import Key
 
 
@@ -61,3 +62,20 @@ class GarbageCollector:
             if owner["metadata"]["uid"] == reference["uid"]:
                 return False
         return True
+
+
+class PodCollector:
+    """Removes pods that were bound to a node which is no longer there: no kubelet is left to finish them."""
+
+    def __init__(self, client: ApiClient, pods: Reflector, nodes: Reflector) -> None:
+        self._client = client
+        self._pods = pods
+        self._nodes = nodes
+
+    async def reconcile_all(self, _key: Key) -> None:
+        """Deletes every such pod at once, without grace."""
+        for pod in tuple(self._pods):
+            node, meta = pod["spec"].get("nodeName"), pod["metadata"]
+            if node and self._nodes.get(node) is None:
+                with contextlib.suppress(NotFound, Conflict):
+                    await self._client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_seconds=0)

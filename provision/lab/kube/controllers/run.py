@@ -29,7 +29,7 @@ from provision.lab.kube.client import (
 from provision.lab.kube.controllers.daemonset import DaemonSetController
 from provision.lab.kube.controllers.deployment import DeploymentController
 from provision.lab.kube.controllers.endpoints import EndpointsController
-from provision.lab.kube.controllers.garbage import GarbageCollector
+from provision.lab.kube.controllers.garbage import GarbageCollector, PodCollector
 from provision.lab.kube.controllers.ownership import PodControl, controller_of
 from provision.lab.kube.controllers.queue import Key, WorkQueue
 from provision.lab.kube.controllers.replicaset import ReplicaSetController
@@ -86,6 +86,7 @@ class _Controllers:
         pods, nodes, services = of[PODS], of[NODES], of[SERVICES]
         scheduler = Scheduler(client, pods, nodes, of[PERSISTENT_VOLUME_CLAIMS])
         garbage = GarbageCollector(client, of)
+        homeless = PodCollector(client, pods, nodes)
         endpoints = EndpointsController(client, services, pods, of[ENDPOINT_SLICES], of[ENDPOINTS])
         deployments = DeploymentController(client, of[DEPLOYMENTS], of[REPLICA_SETS])
         replica_sets = ReplicaSetController(client, of[REPLICA_SETS], PodControl(client, pods))
@@ -94,6 +95,7 @@ class _Controllers:
         return [
             ("scheduler", self._all_of(pods, nodes, of[PERSISTENT_VOLUME_CLAIMS]), scheduler.reconcile_all),
             ("garbage collector", self._all_of(*of.values(), only=_may_leave_an_orphan), garbage.reconcile_all),
+            ("pod collector", self._all_of(nodes, only=_is_gone), homeless.reconcile_all),
             ("endpoints", self._endpoints_queue(), endpoints.reconcile),
             ("deployment", self._owner_queue(DEPLOYMENTS, REPLICA_SETS), deployments.reconcile),
             ("replicaset", self._owner_queue(REPLICA_SETS, PODS), replica_sets.reconcile),
@@ -166,6 +168,10 @@ class _Controllers:
 def _may_leave_an_orphan(change: Change) -> bool:
     owned = "ownerReferences" in change.object["metadata"]
     return change.kind is ChangeKind.DELETED or (change.kind is ChangeKind.ADDED and owned)
+
+
+def _is_gone(change: Change) -> bool:
+    return change.kind is ChangeKind.DELETED
 
 
 def _stands_behind(pod: KubeObject | None, service: KubeObject) -> bool:
