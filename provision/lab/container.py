@@ -119,7 +119,7 @@ class Container:
         self._record(Stage.FABRIC)
 
     def _start_what_stands_on_the_fabric(self) -> None:
-        self._start(Part("internet", "provision.lab.internet", niceness=_BACKGROUND))
+        self._start(Part("internet", "provision.lab.internet"))
         self._start(Part("ssh", "provision.lab.ssh", (str(self._folder.path),), niceness=_BACKGROUND))
 
     def _await_readiness(self) -> None:

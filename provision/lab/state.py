@@ -248,7 +248,9 @@ def _kill(process: Process) -> bool:
         if not process.alive:  # asked after the descriptor was opened: the number cannot change hands any more
             return True
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        return bool(select.select([descriptor], [], [], END_DEADLINE.total_seconds())[0])
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return bool(ended.poll(END_DEADLINE / timedelta(milliseconds=1)))
     except ProcessLookupError:
         return True
     finally:
