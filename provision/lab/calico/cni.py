@@ -49,7 +49,7 @@ class CalicoPodNetwork:
         asked_for = (pod["metadata"].get("annotations") or {}).get(ADDRESSES_ANNOTATION)
         if asked_for:
             address = IPv4Address(json.loads(asked_for)[0])
-            self._ipam.note(owner, address)
+            await self._ipam.assign_given(owner, address)
         else:
             address = await self._ipam.assign(owner)
         await asyncio.to_thread(wire, self._nodes[owner.node], netns, device_name(pod), address)

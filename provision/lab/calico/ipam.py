@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ from provision.lab.kube.client import (
     KubeObject,
     NotFound,
     Reflector,
+    synced,
 )
 
 log = logging.getLogger(__name__)
@@ -152,6 +154,7 @@ class Ipam:
         self._affinities = affinities
         self._reflectors = (nodes, pools, affinities, blocks)
         self._blocks: dict[str, _Block] = {}
+        self._leaving: set[str] = set()
         self._claiming = asyncio.Lock()
         self._to_write = asyncio.Event()
         self._affinities_changed = asyncio.Event()
@@ -178,14 +181,13 @@ class Ipam:
             NoAddressError: no pool has anything left for this node.
             ApiError: a new block was needed and could not be written.
         """
-        for reflector in self._reflectors:
-            await reflector.synced.wait()
+        await synced(*self._reflectors)
         address = self._address_of(owner.handle) or self._next(owner)
         if address is None:
             async with self._claiming:
                 address = self._next(owner)
                 if address is None:
-                    await self._claim_block(owner.node)
+                    await self._claim_any(owner.node)
                     address = self._next(owner)
         if address is None:
             raise NoAddressError(
@@ -193,8 +195,20 @@ class Ipam:
             )
         return address
 
-    def note(self, owner: Owner, address: IPv4Address) -> None:
-        """Note an address that was chosen elsewhere; outside every block there is nothing to note."""
+    async def assign_given(self, owner: Owner, address: IPv4Address) -> None:
+        """Note an address that somebody else has chosen. In a pool, the node claims its block when nobody has it.
+
+        An address outside every pool is nobody's business: there is nothing to note.
+
+        Raises:
+            ApiError: a new block was needed and could not be written.
+        """
+        await synced(*self._reflectors)
+        async with self._claiming:
+            for pool in self._usable_pools(owner.node):
+                cidr = IPv4Network((address, pool.block_size), strict=False)
+                if address in pool.cidr and block_name(cidr) not in self._blocks:
+                    await self._claim(owner.node, cidr)
         for block in self._blocks.values():
             if address in block.cidr:
                 self._edit(block, partial(allocate, ordinal=int(address) - int(block.cidr[0]), owner=owner))
@@ -236,31 +250,56 @@ class Ipam:
             if not pool.disabled and parse_selector(pool.node_selector)(labels)
         ]
 
-    async def _claim_block(self, node: str) -> None:
-        """Take the first block that nobody has for the node, and wait until the watches have brought it back."""
+    async def _claim_any(self, node: str) -> None:
+        """Take the first block that nobody has for the node."""
         for pool in self._usable_pools(node):
             for cidr in pool.cidr.subnets(new_prefix=pool.block_size):
-                if block_name(cidr) in self._blocks:
-                    continue
-                try:
-                    stored = await self._client.create(IPAM_BLOCKS, empty_block(node, cidr))
-                except AlreadyExists:
-                    continue
-                await self._client.create(BLOCK_AFFINITIES, block_affinity(node, cidr))
-                self._blocks.setdefault(block_name(cidr), _Block(stored))
-                while self._affinities.get(f"{node}-{block_name(cidr)}") is None:
-                    self._affinities_changed.clear()
-                    await self._affinities_changed.wait()
-                return
+                if block_name(cidr) not in self._blocks and await self._claim(node, cidr):
+                    return
+
+    async def _claim(self, node: str, cidr: IPv4Network) -> bool:
+        """Take a block for the node and wait until the watches have brought the claim back; False: it was taken."""
+        name = block_name(cidr)
+        try:
+            stored = await self._client.create(IPAM_BLOCKS, empty_block(node, cidr))
+        except AlreadyExists:
+            return False
+        self._blocks.setdefault(name, _Block(stored))
+        await self._client.create(BLOCK_AFFINITIES, block_affinity(node, cidr))
+        while self._affinities.get(f"{node}-{name}") is None:
+            self._affinities_changed.clear()
+            await self._affinities_changed.wait()
+        return True
+
+    async def _give_up_if_spare(self, name: str) -> None:
+        """Release a block without addresses when its node has another one, as calico-kube-controllers does."""
+        block = self._blocks[name]
+        claims = read_all(read_block_affinity, self._affinities, log.warning)
+        held = [claim for claim in claims if claim.cidr == block.cidr]
+        if len(held) != 1 or any(index is not None for index in block.spec["allocations"]):
+            return
+        (own,) = held
+        if not any(claim.node == own.node for claim in claims if claim is not own):
+            return
+        self._leaving.add(name)
+        del self._blocks[name]  # from here on nobody is given an address of it
+        with suppress(NotFound):
+            await self._client.delete(BLOCK_AFFINITIES, own.name)
+        with suppress(NotFound):
+            await self._client.delete(IPAM_BLOCKS, name)
 
     def _take(self, change: Change) -> None:
         name = change.object["metadata"]["name"]
+        known = self._blocks.get(name)
         if change.kind is ChangeKind.DELETED:
-            self._blocks.pop(name, None)
-        elif name not in self._blocks:
+            self._leaving.discard(name)
+            if known is not None and _version(change.object) >= _version(known.stored):
+                del self._blocks[name]
+        elif known is not None:
+            if _version(change.object) > _version(known.stored):
+                known.rebase(change.object)
+        elif name not in self._leaving:
             self._blocks[name] = _Block(change.object)
-        elif _version(change.object) > _version(self._blocks[name].stored):
-            self._blocks[name].rebase(change.object)
 
     async def _write(self, name: str) -> None:
         block = self._blocks[name]
@@ -275,6 +314,8 @@ class Ipam:
             return
         del block.edits[:written]
         block.rebase(stored)
+        if not block.edits:
+            await self._give_up_if_spare(name)
 
 
 def _version(obj: KubeObject) -> int:

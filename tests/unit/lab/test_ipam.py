@@ -82,6 +82,14 @@ class Api:
             raise Conflict(409, "Conflict", "changed", "PUT")
         return self.put(deepcopy(obj))
 
+    async def delete(self, resource, name):
+        self._version += 1
+        gone = self.objects.pop((resource.kind, name))
+        gone = gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self._version)}}
+        for kind, handler in self.handlers:
+            if kind == resource.kind:
+                handler(Change(ChangeKind.DELETED, gone))
+
     async def get(self, resource, name):
         return deepcopy(self.objects[resource.kind, name])
 
@@ -129,11 +137,10 @@ def with_ipam(api, use):
             "blocks": api.reflector("IPAMBlock"),
         }
         ipam = Ipam(api, **mirrors)
-        writer = asyncio.create_task(ipam.run())
-        try:
-            return await use(ipam)
-        finally:
-            writer.cancel()
+        writer, user = asyncio.create_task(ipam.run()), asyncio.create_task(use(ipam))
+        await asyncio.wait({writer, user}, return_when=asyncio.FIRST_COMPLETED)
+        writer.cancel()
+        return await (user if user.done() else writer)
 
     return asyncio.run(run())
 
@@ -194,3 +201,38 @@ def test_a_used_up_pool_gives_nothing(api):
 
     results = with_ipam(api, use)
     assert sum(isinstance(result, NoAddressError) for result in results) == 1
+
+
+def test_a_given_address_of_the_pool_makes_the_node_claim_its_block(api):
+    async def use(ipam):
+        await ipam.assign_given(owner("a"), IPv4Address("192.168.0.13"))
+
+    with_ipam(api, use)
+    assert api.objects["BlockAffinity", "node-1-192-168-0-12-30"]["spec"]["node"] == "node-1"
+
+
+def test_a_given_address_of_no_pool_is_nobodys_business(api):
+    before = dict(api.objects)
+    with_ipam(api, lambda ipam: ipam.assign_given(owner("a"), IPv4Address("10.9.9.9")))
+    assert api.objects == before
+
+
+def claims(api):
+    return [name for kind, name in api.objects if kind == "BlockAffinity"]
+
+
+def test_a_block_that_is_empty_again_is_given_up_but_never_the_last_one(api):
+    async def use(ipam):
+        await ipam.assign(owner("a"))
+        await ipam.assign_given(owner("b"), IPv4Address("192.168.0.13"))
+        assert len(claims(api)) == 2
+        ipam.release("handle-a")
+        ipam.release("handle-b")
+        async with asyncio.timeout(5):
+            while len(claims(api)) > 1:
+                await asyncio.sleep(0.01)
+        return await ipam.assign(owner("c"))
+
+    address = with_ipam(api, use)
+    (name,) = claims(api)
+    assert address in IPv4Network(api.objects["BlockAffinity", name]["spec"]["cidr"])
