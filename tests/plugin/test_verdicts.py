@@ -204,6 +204,8 @@ def test_allure_and_junit_carry_the_requirement(project):
         ("severity", "critical"),
     } <= labels
     assert results[0]["status"] == "failed"
+    described = (project.folder / "allure-results" / "environment.properties").read_text(encoding="utf-8")
+    assert "stand-in.encapsulation=VXLAN for IPIP" in described
     assert results[0]["attachments"][0]["name"] == "verdict.json"
     case = ElementTree.parse(project.folder / "junit.xml").find(".//testcase")
     properties = {each.get("name"): each.get("value") for each in case.findall(".//property")}
