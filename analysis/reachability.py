@@ -126,8 +126,12 @@ def judge_node_pairs(plan: Plan, inventory: Inventory, matrix: ReachabilityMatri
                 if node not in probed
             ),
             *(
-                Finding(f"{qualified(a)} -> {qualified(b)}", "a conclusive probe", "all probes were inconclusive")
-                for a, b in sorted(unclear)
+                Finding(
+                    f"{name_members(sources, everyone, 'nodes')} -> {name_members(targets, everyone, 'nodes')}",
+                    "a conclusive probe",
+                    "all probes were inconclusive",
+                )
+                for sources, targets in together(sorted(unclear))
             ),
             *_unprobed_nodes(wanted, probed, connected | failed | unclear),
         ],

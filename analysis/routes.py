@@ -434,6 +434,8 @@ class _Fib:
 
     def why_elsewhere(self, nodes: frozenset[NodeKey], blocks: Sequence[RemoteBlock], problem: str) -> str | None:
         """Why packets for a block are delivered at the wrong place."""
+        if problem.startswith("its part"):
+            return "a more specific route goes before the one for the block"
         region = self.plan.region(blocks[0].region)
         for address, host in self.hosts.items():
             if f"({address})" in problem and is_reflector(self.plan.region(host.region), host):

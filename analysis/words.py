@@ -12,6 +12,9 @@ from analysis.verdict import Finding
 NodeKey: TypeAlias = tuple[str, str]
 """A node of the mesh: its region and its name. Names alone may occur twice, which is itself a fault."""
 
+FEW = 2
+"""So many that are left out are named, rather than the many that are not."""
+
 Place = TypeVar("Place", bound=Hashable)
 Thing = TypeVar("Thing")
 
@@ -37,7 +40,7 @@ def name_nodes(nodes: Collection[NodeKey], inventory: Inventory) -> str:
 
 
 def name_members(members: Collection[NodeKey], everyone: Iterable[NodeKey], noun: str) -> str:
-    """Members of regions in words: "all 4 pods of us-east-1", or their names where it is not all of a region.
+    """Members of regions in words: "all 4 pods of us-east-1", "all pods but those two", or their names.
 
     Args:
         members: region and name of each.
@@ -53,6 +56,9 @@ def name_members(members: Collection[NodeKey], everyone: Iterable[NodeKey], noun
     whole = {region for region, names in chosen.items() if len(names) > 1 and names == everybody[region]}
     if len(whole) > 1 and whole == {region for region, names in everybody.items() if names}:
         return f"all {len(members)} {noun}"
+    others = [(region, name) for region in sorted(everybody) for name in sorted(everybody[region] - chosen[region])]
+    if 0 < len(others) <= FEW < len(members):
+        return f"all {noun} but {listed(_qualified(*other) for other in others)}"
     parts = [f"all {len(chosen[region])} {noun} of {region}" for region in sorted(whole)]
     names = [_qualified(region, name) for region in sorted(chosen.keys() - whole) for name in sorted(chosen[region])]
     return listed([*parts, *([listed(names)] if names else [])])

@@ -8,7 +8,10 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.addressing import spare_block
+from analysis.facts import Addressing, Block
 from analysis.prefixes import PrefixTable, overlaps
+from provision.lab.topology import aws_calico
 
 # A small space, so that prefixes really nest and collide.
 networks = st.builds(
@@ -50,3 +53,15 @@ def test_a_prefix_may_have_several_values():
     table = PrefixTable([(IPv4Network("10.0.0.0/8"), "a"), (IPv4Network("10.0.0.0/8"), "b")])
     assert table.exact(IPv4Network("10.0.0.0/8")) == ["a", "b"]
     assert not table.exact(IPv4Network("10.0.0.0/9"))
+
+
+def test_a_spare_block_is_one_that_nobody_has():
+    region = aws_calico("demo").plan.regions[0]
+    blocks = [
+        Block(region.name, IPv4Network("192.168.63.192/26"), "node-2"),
+        Block(region.name, IPv4Network("192.168.63.144/28"), "node-3"),
+        Block("elsewhere", IPv4Network("192.168.63.0/25"), None),
+    ]
+    assert spare_block(region, Addressing((), ())) == IPv4Network("192.168.63.192/26")
+    assert spare_block(region, Addressing((), tuple(blocks))) == IPv4Network("192.168.62.192/26")
+    assert spare_block(region, Addressing((), (Block(region.name, region.pod_cidr, "node-2"),))) is None

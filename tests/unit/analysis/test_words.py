@@ -16,7 +16,9 @@ EVERYONE = [(region, f"{region}-{n}") for region in ("east", "west") for n in (1
         ([member for member in EVERYONE if member[0] == "east"], "all 3 nodes of east"),
         ([("east", "east-2")], "east-2"),
         ([("east", "east-2"), ("west", "west-1")], "east-2 and west-1"),
-        ([*EVERYONE[:3], ("west", "west-1")], "all 3 nodes of east and west-1"),
+        ([*EVERYONE[:3], ("west", "west-1")], "all nodes but west-2 and west-3"),
+        (EVERYONE[1:], "all nodes but east-1"),
+        (EVERYONE[:2], "east-1 and east-2"),
         ([("east", "2")], "east/2"),
     ],
 )
