@@ -35,7 +35,7 @@ Labs: three regions of a cloud, their clusters and the mesh between them, on thi
 """
 
 _PLACE_HELP = (
-    "REGION/NAME: a node (us-east-1/node-2), a pod (us-east-1/some-pod, us-east-1/some-namespace/some-pod), "
+    "a node (us-east-1/node-2), a pod (us-east-1/some-pod, us-east-1/some-namespace/some-pod), "
     "the region's VPC router (us-east-1/vpc); or internet"
 )
 
@@ -320,23 +320,24 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sub = command("down", down, "take a lab down, running or dead, and leave nothing of it")
-    sub.add_argument("name", help="the lab's name")
+    sub.add_argument("name", metavar="NAME", help="the lab's name")
 
     sub = command("list", list_labs, "list the labs of this user")
     sub.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     sub = command("status", status, "show a lab's state, files, nodes and pods")
-    sub.add_argument("name", help="the lab's name")
+    sub.add_argument("name", metavar="NAME", help="the lab's name")
     sub.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     sub = command("exec", execute, "run a command on a node, in a pod's network or on a VPC router, as root of the lab")
-    sub.add_argument("name", help="the lab's name")
-    sub.add_argument("place", help=_PLACE_HELP)
+    sub.usage = "python -m provision exec NAME REGION/NAME -- COMMAND …"
+    sub.add_argument("name", metavar="NAME", help="the lab's name")
+    sub.add_argument("place", metavar="REGION/NAME", help=_PLACE_HELP)
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="the command and its arguments")
 
     sub = command("shell", shell, "open a shell on a node, in a pod's network or on a VPC router")
-    sub.add_argument("name", help="the lab's name")
-    sub.add_argument("place", help=_PLACE_HELP)
+    sub.add_argument("name", metavar="NAME", help="the lab's name")
+    sub.add_argument("place", metavar="REGION/NAME", help=_PLACE_HELP)
     return parser
 
 

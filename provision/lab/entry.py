@@ -49,8 +49,15 @@ class Entry:
 
     @cached_property
     def topology(self) -> LabTopology:
-        """What the lab was asked to be."""
-        return topology_from_spec(json.loads(self._lab.folder.spec.read_text()))
+        """What the lab was asked to be.
+
+        Raises:
+            ProvisionError: nothing is known of it yet.
+        """
+        try:
+            return topology_from_spec(json.loads(self._lab.folder.spec.read_text()))
+        except FileNotFoundError:
+            raise ProvisionError("this lab is only just being started", where=self._lab.state.name) from None
 
     def command(self, place: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` there, as root of the lab. Its environment should be `environment()`.

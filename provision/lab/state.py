@@ -77,7 +77,7 @@ class LabState:
         user_namespace: whether the lab has a user namespace of its own (it need not when root runs it).
         kept: whether the lab stays up until somebody takes it down by its name; else it ends with the run it is for.
         created: when, in RFC 3339 form.
-        api: URL of each region's API server.
+        api: URL of each region's API server; empty until the lab has a process of its own.
     """
 
     name: str
@@ -113,7 +113,8 @@ class Lab:
         Raises:
             ProvisionError: the lab does not run.
         """
-        children = self.state.process.children
+        # A lab that is only claimed has its launcher for a process, whose children are none of ours.
+        children = self.state.process.children if self.state.api else ()
         if not children:
             raise ProvisionError(
                 "this lab does not run",
@@ -215,7 +216,8 @@ def end(lab: Lab) -> None:
     outer = lab.state.process
     # Process 1 of a PID namespace is not gone before everything in its namespace is. The outer process waits for it:
     # killed first, it would leave that to the host's init.
-    doomed = [process for process in (*outer.children, outer) if process.pid != os.getpid()]
+    inner = outer.children if lab.state.api else ()
+    doomed = [process for process in (*inner, outer) if process.pid != os.getpid()]
     if not all(list(map(_kill, doomed))):
         raise ProvisionError(
             "the lab's processes do not end",

@@ -142,6 +142,16 @@ def test_up_stays_and_down_leaves_nothing(home, provision):
     assert state.all_labs() == () or "kept" not in {each.state.name for each in state.all_labs()}
 
 
+def test_a_lab_that_is_only_claimed_cannot_be_entered_and_is_removed_with_its_launcher_alive(home, provision):
+    state.claim("claimed")
+
+    entered = provision("exec", "claimed", "us-east-1/node-1", "--", "true")
+    state.remove(state.find_lab("claimed"))
+
+    assert (entered.returncode, entered.stderr) == (4, "claimed: this lab is only just being started\n")
+    assert "claimed" not in {lab.state.name for lab in state.all_labs()}
+
+
 def test_a_half_written_state_is_no_lab(home, tmp_path):
     folder = LabFolder(tmp_path)
     folder.state.write_text('{"name": "torn"')
