@@ -16,7 +16,7 @@ from provision.lab.kube.client import (
     NotFound,
     Reflector,
 )
-from provision.lab.kube.controllers.ownership import controller_of, owner_reference, short_hash
+from provision.lab.kube.controllers.ownership import controller_of, owner_reference, short_hash, without_nulls
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.rollout import Revision, RollingLimits, next_sizes
 from provision.lab.kube.controllers.selectors import selects
@@ -134,10 +134,9 @@ class DeploymentController:
 
 def same_template(replica_set: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
     """Whether a ReplicaSet is of the Deployment's present template; its hash label does not count."""
-    theirs = deepcopy(replica_set["spec"]["template"])
-    (theirs.get("metadata", {}).get("labels") or {}).pop(HASH_LABEL, None)
-    ours: bool = theirs == deployment["spec"]["template"]
-    return ours
+    theirs = without_nulls(replica_set["spec"]["template"])
+    theirs.get("metadata", {}).get("labels", {}).pop(HASH_LABEL, None)
+    return bool(theirs == without_nulls(deployment["spec"]["template"]))
 
 
 def deployment_status(

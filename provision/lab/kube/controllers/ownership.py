@@ -46,9 +46,19 @@ def owner_reference(resource: Resource, owner: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def without_nulls(value: Any) -> Any:
+    """The same configuration without fields that are null, which some clients write and which mean nothing."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(field) for key, field in value.items() if field is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
 def short_hash(value: Any) -> str:
     """A short name for a piece of configuration: the same for the same content."""
-    number = int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:6], "big")
+    text = json.dumps(without_nulls(value), sort_keys=True)
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
     letters = []
     for _ in range(9):
         number, index = divmod(number, len(_ALPHABET))

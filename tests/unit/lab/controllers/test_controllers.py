@@ -108,6 +108,17 @@ def test_a_replica_sets_hash_label_is_no_difference():
     assert not deployment.same_template({"spec": {"template": {**marked, "spec": {"x": 1}}}}, owner)
 
 
+def test_a_null_is_no_difference():
+    """kubectl 1.32 writes `creationTimestamp: null` into templates when it rolls back; newer ones do not."""
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c"}]}}
+    nulls = {
+        "metadata": {"labels": {"app": "x"}, "creationTimestamp": None},
+        "spec": {"containers": [{"name": "c", "x": None}]},
+    }
+    assert deployment.same_template({"spec": {"template": template}}, {"spec": {"template": nulls}})
+    assert short_hash(template) == short_hash(nulls)
+
+
 def test_hashes_are_names_and_follow_the_content():
     assert short_hash({"a": 1, "b": 2}) == short_hash({"b": 2, "a": 1})
     assert short_hash({"a": 1}) != short_hash({"a": 2})
