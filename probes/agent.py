@@ -456,14 +456,15 @@ class DatagramBatch(Batch):
         attempt = len(self.sent[index])
         datagram = self.build(index, attempt)
         now = time.monotonic()  # before sending: on one machine the answer can be there when the call returns
-        for first in (True, False):
+        stuck = False
+        while True:
             try:
                 self.sock.sendto(datagram, tuple(self.targets[index][:2]))
             except BlockingIOError:
                 pass  # the queue is full: as if lost, the next try follows
             except OSError as error:
-                if first:
-                    self.read_errors()
+                if self.read_errors() or not stuck:
+                    stuck = True
                     continue
                 outcome, detail = outcome_of_errno(error.errno or 0)
                 self.finish(index, outcome, sends=attempt + 1, detail="send: %s" % detail)
@@ -501,20 +502,23 @@ class DatagramBatch(Batch):
                 continue
             self.finish(index, OPEN, rtt=now - self.sent[index][attempt], sends=attempt + 1, **columns)
 
-    def read_errors(self) -> None:
-        """Empty the error queue."""
-        self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def read_errors(self) -> int:
+        """Empty the error queue; how many entries there were."""
+        entries = 0
         while True:
             entry = read_notice(self.sock)
             if entry is None:
-                return
+                # Only now: an error that came meanwhile is in the queue too, and will be read from there.
+                self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                return entries
+            entries += 1
             quoted, address, notice = entry
             if notice is None or (notice.kind == ICMP_UNREACHABLE and notice.code == FRAGMENTATION_NEEDED):
                 continue
             index = self.whose(quoted, address)
             if index is not None:
                 outcome, detail = outcome_of_notice(notice, self.targets[index][0])
-                self.finish(index, outcome, sends=len(self.sent.get(index, ())), detail=detail)
+                self.finish(index, outcome, sends=max(1, len(self.sent.get(index, ()))), detail=detail)
 
     def waiting_for(self, address: Any) -> int | None:
         """The probe in flight to that address and port, when the quoted bytes do not tell."""

@@ -231,6 +231,14 @@ def test_a_packet_filter_is_told_by_what_it_does(in_namespace, kind, rule, outco
     assert detail in row["detail"]
 
 
+def test_errors_are_told_apart_when_many_come_at_once(in_namespace):
+    rule = "udp dport 1-200 reject with icmpx admin-prohibited"
+    filtering = f"table inet t {{ chain i {{ type filter hook input priority 0; {rule}; }}; }}"
+    targets = [["127.0.0.1", port, "x"] for port in range(1, 401)]
+    result = in_namespace(f"echo '{filtering}' | nft -f -").probe("udp", *targets, timeout=0.5, tries=2)
+    assert [row["outcome"] for row in result] == ["prohibited"] * 200 + ["refused"] * 200
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp", "icmp"])
 @pytest.mark.parametrize("route", ["prohibit", "unreachable"])
 def test_a_forbidding_route_is_told_from_a_drop(in_namespace, kind, route):
