@@ -11,7 +11,11 @@ _ERROR_CODES = range(8000, 10000)
 
 
 class BirdError(Exception):
-    """BIRD is not there, does not answer, or refuses the command; the text tells which."""
+    """BIRD is not there or does not answer; the text tells which."""
+
+
+class BirdRefusedError(BirdError):
+    """BIRD does not accept its configuration; the text says where and why."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,12 @@ async def reconfigure(socket: Path) -> None:
     """Make BIRD read its configuration file again; sessions that did not change stay up.
 
     Raises:
-        BirdError: BIRD does not answer, or the file is wrong.
+        BirdRefusedError: the file is wrong; BIRD goes on as before.
+        BirdError: BIRD does not answer.
     """
     reply = await query(socket, "configure")
     if reply.code in _ERROR_CODES:
-        raise BirdError(f"{socket}: {' '.join(reply.lines)}")
+        raise BirdRefusedError(f"{socket}: {' '.join(reply.lines)}")
 
 
 async def query(socket: Path, command: str) -> Reply:

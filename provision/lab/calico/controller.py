@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from provision.lab import kernel
 from provision.lab.agents_config import host_tree
@@ -161,8 +160,10 @@ class _NodeAgent:
                 if applied is None or target.bird != applied.bird:
                     await bird.reconfigure(self._folder / "bird.ctl")
             except (kernel.KernelError, bird.BirdError) as error:
-                # BIRD has not started yet, or was killed; when it starts it may read the file before the last change.
-                log.debug("%s: trying again in %.1f s: %s", self.name, delay, error)
+                # A BIRD that is not there is about to start, and may read the file before its last change.
+                expected = isinstance(error, bird.BirdError) and not isinstance(error, bird.BirdRefusedError)
+                level = logging.DEBUG if expected else logging.WARNING
+                log.log(level, "%s: trying again in %.1f s: %s", self.name, delay, error)
                 await self._news_or(delay)
                 delay = min(2 * delay, RETRY_MOST_S)
                 continue
@@ -180,7 +181,7 @@ class _NodeAgent:
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / "bird.cfg.new"
         fresh.write_text(text)
-        fresh.rename(Path(self._folder / "bird.cfg"))
+        fresh.rename(self._folder / "bird.cfg")
 
 
 class CalicoController:

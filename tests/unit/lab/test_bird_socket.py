@@ -33,7 +33,7 @@ def test_an_answer_is_all_its_lines(tmp_path):
 
 
 def test_a_refused_configuration_is_told_in_birds_words(tmp_path):
-    with pytest.raises(bird.BirdError, match=r"bird\.cfg:3 syntax error"):
+    with pytest.raises(bird.BirdRefusedError, match=r"bird\.cfg:3 syntax error"):
         ask(tmp_path, b"0002-Reading configuration\n8002 bird.cfg:3 syntax error\n", "configure")
 
 
