@@ -9,24 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol
 
 from analysis.plan import Plan
-
-
-class Layer(str, Enum):
-    """Where in the chain a fault sits, lowest first. A diagnosis names the lowest one that is broken."""
-
-    ADDRESSING = "addressing"
-    UNDERLAY = "underlay"
-    SESSION = "session"
-    RIB = "rib"
-    FIB = "fib"
-    ENCAPSULATION = "encapsulation"
-    POLICY = "policy"
-    SERVICE = "service"
-    HYGIENE = "hygiene"
+from analysis.rootcause import Layer
 
 
 class FaultError(Exception):

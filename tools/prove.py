@@ -31,8 +31,12 @@ sys.path.insert(0, str(ROOT))
 from analysis.verdict import Outcome  # noqa: E402 - the path must be set first
 from provision.errors import ProvisionError  # noqa: E402
 from provision.faults import Fault, FaultError, Planted  # noqa: E402
+from provision.lab import launcher, state  # noqa: E402
 from provision.lab.control import LabControl, wait_for  # noqa: E402
 from provision.lab.faults import CATALOGUES  # noqa: E402
+from provision.lab.stages import Stage  # noqa: E402
+from provision.lab.topology import aws_calico  # noqa: E402
+from provision.provider import NoProgress  # noqa: E402
 
 CONFIRM_WITHIN = timedelta(seconds=20)
 HEAL_WITHIN = timedelta(seconds=30)
@@ -75,15 +79,20 @@ class Bench:
         self.name = f"prove-{os.getpid()}-{number}"
         self._reports = scratch / self.name
         self._control: LabControl | None = None
+        self._lab: state.Lab | None = None
 
     def __enter__(self) -> Bench:
-        _provision("up", f"lab:{self.profile}", "--name", self.name)
+        # Launched here and not by the command line, so that the lab ends with this process, however that ends.
+        folder = state.claim(self.name)
+        self._lab = launcher.launch(aws_calico(self.name), folder, progress=NoProgress())
+        launcher.await_stage(self._lab, Stage.READY, progress=NoProgress())
         self._control = LabControl(self.name)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._control = None
-        _provision("down", self.name)
+        if self._lab is not None:
+            state.remove(self._lab)
 
     @property
     def control(self) -> LabControl:
@@ -197,14 +206,6 @@ def _next(waiting: queue.SimpleQueue[Fault], bench: Bench) -> Trial | None:
 def _turned(report: dict[str, Any]) -> dict[str, str]:
     rows = report.get("requirements", ())
     return {row["id"]: row["verdict"] for row in rows if row["verdict"] not in HARMLESS}
-
-
-def _provision(*arguments: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "provision", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        raise FaultError(f"python -m provision {' '.join(arguments)}: {run.stderr or run.stdout}")
 
 
 def _announce(trial: Trial, count: int, total: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
@@ -24,7 +23,6 @@ from provision.lab.paths import LabFolder
 
 COMMAND_TIMEOUT = timedelta(seconds=30)
 _POLL_S = 0.1
-_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def wait_for(ready: Callable[[], bool], within: timedelta, what: str) -> None:
@@ -107,8 +105,8 @@ class LabControl:
         Raises:
             FaultError: it is not in time; the text says what is missing.
         """
-        command = self._entry.into_container([sys.executable, "-m", "provision.lab.readiness", str(self.folder.path)])
-        _finish(command, "the lab's readiness", None, check=True, within=within, modules=str(_PROJECT))
+        command = self._entry.module("provision.lab.readiness", str(self.folder.path))
+        _finish(command, "the lab's readiness", None, check=True, within=within)
 
     def _ask(
         self, region: str, method: str, path: str, body: dict[str, Any], content_type: str = "application/json"
@@ -152,7 +150,6 @@ def _finish(
     text: str | None,
     check: bool,
     within: timedelta = COMMAND_TIMEOUT,
-    modules: str = "",
 ) -> Finished:
     try:
         run = subprocess.run(
@@ -161,7 +158,7 @@ def _finish(
             capture_output=True,
             text=True,
             timeout=within.total_seconds(),
-            env={**environment(), "PYTHONPATH": modules},
+            env=environment(),
             check=False,
         )
     except subprocess.TimeoutExpired as error:

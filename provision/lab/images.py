@@ -25,9 +25,13 @@ _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),
     (r"pause", ("sleep", "infinity")),
+)
+
+_COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"busybox|alpine|debian|ubuntu", ("sh",)),
     (r"python", ("python3",)),
 )
+"""Images with a command but no entry point: a container's `args` take its place."""
 
 
 class UnknownImageError(Exception):
@@ -37,7 +41,7 @@ class UnknownImageError(Exception):
 def container_argv(container: Mapping[str, Any]) -> list[str]:
     """The program that a container of a pod runs: its own command, else what its image stands for.
 
-    As in Kubernetes, `command` replaces the image's entry point and `args` are added to either.
+    As in Kubernetes, `command` replaces the image's entry point, and `args` its command.
 
     Args:
         container: the container as the pod's spec has it.
@@ -46,8 +50,14 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
         UnknownImageError: there is no command, and nothing is known of the image.
     """
     args = list(container.get("args") or ())
-    command = list(container.get("command") or ()) or _entrypoint(container["image"])
-    return resolve([*command, *args])
+    if command := container.get("command"):
+        return resolve([*command, *args])
+    image = container["image"]
+    if entry_point := _stand_in(image, _ENTRYPOINTS):
+        return resolve([*entry_point, *args])
+    if argv := args or _stand_in(image, _COMMANDS):
+        return resolve(argv)
+    raise UnknownImageError(f"image {image}: the lab knows no program for it; name one in the container's `command`")
 
 
 def resolve(argv: Sequence[str]) -> list[str]:
@@ -62,9 +72,7 @@ def python_interpreter() -> str:
     return str(system) if system.exists() else str(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
 
 
-def _entrypoint(image: str) -> list[str]:
+def _stand_in(image: str, table: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
+    """What the image runs by that table, or nothing."""
     name = re.sub(r":[^/:]+$", "", image.split("@")[0])
-    for pattern, argv in _ENTRYPOINTS:
-        if re.search(rf"(^|/)({pattern})$", name):
-            return list(argv)
-    raise UnknownImageError(f"image {image}: the lab knows no program for it; name one in the container's `command`")
+    return next((argv for pattern, argv in table if re.search(rf"(^|/)({pattern})$", name)), ())

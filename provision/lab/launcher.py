@@ -217,6 +217,7 @@ def _write_apiserver_config(
                 "kubelet_client_certificate": str(cluster.kubelet_client.certificate),
                 "kubelet_client_key": str(cluster.kubelet_client.key),
                 "seed": str(objects),
+                "service_cidr": str(region.plan.service_cidr),
             }
         )
     folder.apiserver.write_text(json.dumps({"clusters": clusters}, indent=2) + "\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Any
 
-from provision.faults import Create, Fault, Layer, Patch
+from analysis.rootcause import Layer
+from provision.faults import Create, Fault, Patch
 from provision.lab.calico.seed import block_affinity, empty_block
 from provision.lab.faults.steps import (
     CALICO,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from provision.faults import Command, Create, Fault, Filter, Layer, Patch
+from analysis.rootcause import Layer
+from provision.faults import Command, Create, Fault, Filter, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.faults.addressing import MESH_PATHS
 from provision.lab.faults.steps import CALICO, EAST, OHIO, WEST, object_is_there, object_says, place, table_is_loaded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from provision.faults import Command, Delete, Fault, Layer, Patch
+from analysis.rootcause import Layer
+from provision.faults import Command, Delete, Fault, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.calico.resources import REFLECTOR_ANNOTATION
 from provision.lab.faults.addressing import MESH_PATHS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
 from provision.lab.kube.apiserver.defaults import containers
@@ -185,11 +186,11 @@ def _pod(pod: KubeObject) -> Causes:
     return _pod_spec(pod["spec"], "")
 
 
-def _pod_spec(spec: KubeObject, prefix: str) -> Causes:
+def _pod_spec(spec: KubeObject, prefix: str, claims: AbstractSet[str | None] = frozenset()) -> Causes:
     causes: Causes = []
     if not spec.get("containers"):
         causes.append((f"{prefix}spec.containers", "Required value"))
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    volumes = {volume.get("name") for volume in spec.get("volumes") or ()} | claims
     seen: set[str] = set()
     for field, container in containers(spec):
         path = prefix + field
@@ -212,7 +213,8 @@ def _pod_spec(spec: KubeObject, prefix: str) -> Causes:
 def _workload(workload: KubeObject) -> Causes:
     spec = workload["spec"]
     template = spec.get("template") or {}
-    causes = _pod_spec(template.get("spec") or {}, "spec.template.")
+    claims = {(claim.get("metadata") or {}).get("name") for claim in spec.get("volumeClaimTemplates") or ()}
+    causes = _pod_spec(template.get("spec") or {}, "spec.template.", claims)
     selector = spec.get("selector") or {}
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         causes.append(("spec.selector", "Required value"))
