@@ -802,7 +802,7 @@ class Listeners:
                 return
             self.count("tcp", peer[0])
             try:
-                connection.send(self.greeting(peer))
+                connection.send(self.greeting(peer), socket.MSG_MORE)  # one packet for this and the end
             except OSError:
                 pass  # the peer is gone already
             connection.close()
