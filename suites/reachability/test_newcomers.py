@@ -12,7 +12,7 @@ def test_new_pods_are_reachable_soon(plan, churn, evidence, require):
     for region in plan.regions:
         node = churn.standing(on_host=False, inside=region.name)[-1].node
         pod = churn.start(region.name, node)
-        observers = churn.standing(on_host=False, outside=region.name)
+        observers = churn.lookouts(outside=region.name)
         subject = f"new pod {pod.address} on {node}"
         churn.follow(subject, observers, churn.answers(pod), appears=True, budget=budget)
 
@@ -30,7 +30,7 @@ def test_addresses_follow_their_pods(plan, churn, evidence, require):
     """The address of a deleted pod falls silent, and once reused it leads to the new pod."""
     region, budget = plan.regions[0], plan.budgets.pod_ready
     node = churn.standing(on_host=False, inside=region.name)[-1].node
-    observers = churn.standing(on_host=False, outside=region.name)
+    observers = churn.lookouts(outside=region.name)
 
     first = churn.start(region.name, node)
     subject = f"first pod at {first.address}"
