@@ -108,7 +108,7 @@ def up(options: argparse.Namespace) -> int:
         except BaseException:
             state.end(lab)
             raise
-        lab = let_live(lab)
+        let_live(lab)
     _print_how_to_use(lab, topology, time.monotonic() - began)
     return 0
 

@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from analysis.verdict import Outcome  # noqa: E402 - the path must be set first
-from provision.errors import ProvisionError  # noqa: E402
 from provision.faults import Fault, FaultError, Planted  # noqa: E402
 from provision.lab import launcher, state  # noqa: E402
 from provision.lab.control import LabControl, wait_for  # noqa: E402
@@ -180,8 +179,8 @@ def prove(profile: str, faults: Sequence[Fault], labs: int) -> list[Trial]:
                             _announce(trial, len(trials), len(faults))
                             if trial.error:
                                 break
-                except (FaultError, ProvisionError) as problem:
-                    troubles.append(str(problem))
+                except Exception as problem:  # whatever it is, the other labs go on and the proof says so
+                    troubles.append(f"{type(problem).__name__}: {problem}")
                     return
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(labs)]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -53,8 +53,8 @@ _STAGE_WORDS = {
     Stage.API: "API servers answer, waiting for BGP, pods and DNS",
 }
 
-_children: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
-"""Labs launched by this process and its ends of their lifelines, which must stay open for as long as it lives."""
+_children: dict[int, tuple[subprocess.Popen[bytes], int | None]] = {}
+"""Labs launched by this process, and its ends of the lifelines of those that are to end with it: they stay open."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,6 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
         profile=topology.profile,
         process=process,
         user_namespace=USER_NAMESPACE_OPTION in options,
-        kept=False,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         api=api,
     )
@@ -154,13 +153,19 @@ def await_stage(lab: Lab, stage: Stage, *, within: timedelta = START_DEADLINE, p
         os.close(end_of_lab)
 
 
-def let_live(lab: Lab) -> Lab:
+def let_live(lab: Lab) -> None:
     """Let a lab that this process launched outlive it, until somebody takes it down by its name."""
-    _, lifeline = _children[lab.state.process.pid]
-    os.write(lifeline, STAY)
-    kept = replace(lab.state, kept=True)
-    write_state(lab.folder, kept)
-    return replace(lab, state=kept)
+    process, lifeline = _children[lab.state.process.pid]
+    if lifeline is not None:
+        os.write(lifeline, STAY)
+        os.close(lifeline)
+        _children[lab.state.process.pid] = process, None
+
+
+def ends_with_this_process(lab: Lab) -> bool:
+    """Whether this process launched the lab and has not let it live on."""
+    _, lifeline = _children.get(lab.state.process.pid, (None, None))
+    return lifeline is not None
 
 
 def _failure(lab: Lab) -> ProvisionError:

@@ -75,7 +75,6 @@ class LabState:
         profile: "aws-calico".
         process: the outer `unshare`; when it ends, so does the lab.
         user_namespace: whether the lab has a user namespace of its own (it need not when root runs it).
-        kept: whether the lab stays up until somebody takes it down by its name; else it ends with the run it is for.
         created: when, in RFC 3339 form.
         api: URL of each region's API server; empty until the lab has a process of its own.
     """
@@ -84,7 +83,6 @@ class LabState:
     profile: str
     process: Process
     user_namespace: bool
-    kept: bool
     created: str
     api: Mapping[str, str]
 
@@ -194,7 +192,6 @@ def claim(name: str) -> LabFolder:
             profile="",
             process=Process.of(os.getpid()),
             user_namespace=False,
-            kept=True,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             api={},
         )

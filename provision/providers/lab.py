@@ -19,7 +19,7 @@ from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.host import search_path
-from provision.lab.launcher import await_stage, launch, let_live
+from provision.lab.launcher import await_stage, ends_with_this_process, launch, let_live
 from provision.lab.paths import LabFolder
 from provision.lab.stages import Stage
 from provision.lab.topology import LabTopology, aws_calico
@@ -96,7 +96,8 @@ class LabProvider:
         except BaseException:
             state.forget(folder)
             raise
-        return load_environment(let_live(lab).folder.environment)
+        let_live(lab)
+        return load_environment(lab.folder.environment)
 
     def wait_ready(self, fleet: Fleet, within: timedelta) -> None:
         """Return when sessions, routes, pods and DNS have once been as planned.
@@ -107,13 +108,13 @@ class LabProvider:
         await_stage(_lab(fleet), Stage.READY, within=within, progress=NoProgress())
 
     def down(self, fleet: Fleet) -> None:
-        """End a lab that was brought up for this run, and leave its logs; a named lab stays as it is.
+        """End a lab that `up` launched in this process, and leave its logs; a named lab stays as it is.
 
         Raises:
             ProvisionError: a process of the lab does not end.
         """
         lab = state.read_lab(LabFolder(Path(fleet.state_dir or "")))
-        if lab is None or lab.state.kept:
+        if lab is None or not ends_with_this_process(lab):
             return
         state.end(lab)
         for leftover in lab.folder.path.iterdir():
