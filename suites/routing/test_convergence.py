@@ -20,23 +20,10 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
     region, budget = plan.regions[0], plan.budgets.convergence
     host = churn.standing(on_host=True, inside=region.name)[-1]
     observers = churn.standing(on_host=True, outside=region.name)
-    block = spare_block(region, churn.addressing())
-
-    since = time.monotonic()
-    pod = churn.start(region.name, host.node, address=block[1])
-    if churn.block_is(block, owned=True, within=BOOKKEEPING):
-        cause = f"{host.node} does not announce it, or a filter on the way drops it"
-        churn.follow(
-            str(block), observers, churn.holds_routes([block]), appears=True, budget=budget, cause=cause, since=since
-        )
-    else:
-        churn.miss(region.name, f"block {block}", "no node claimed it for the address that was asked for")
-    churn.stop(pod)
-    if churn.block_is(block, owned=False, within=BOOKKEEPING):
-        cause = f"{host.node} goes on announcing it, or its withdrawal was lost"
-        churn.follow(str(block), observers, churn.holds_routes([block]), appears=False, budget=budget, cause=cause)
-    else:
-        churn.remark(f"{host.node} kept the empty block {block}, so that its removal could not be watched")
+    addressing = churn.addressing()
+    known = [block.cidr for block in addressing.blocks if (block.region, block.node) == (region.name, host.node)]
+    if churn.in_order(region.name, observers, churn.holds_routes(known), what=f"the routes to {host.node}"):
+        claim_and_release(churn, host, spare_block(region, addressing), observers, budget)
 
     evidence.json("history.json", churn.history)
     require(
@@ -46,6 +33,25 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
             churn.history,
         )
     )
+
+
+def claim_and_release(churn, host, block, observers, budget):
+    """A node claims a block for a pod and gives it up again; the observers look on."""
+    since = time.monotonic()
+    pod = churn.start(host.region, host.node, address=block[1])
+    if churn.block_is(block, owned=True, within=BOOKKEEPING):
+        cause = f"{host.node} does not announce it, or a filter on the way drops it"
+        churn.follow(
+            str(block), observers, churn.holds_routes([block]), appears=True, budget=budget, cause=cause, since=since
+        )
+    else:
+        churn.miss(host.region, f"block {block}", "no node claimed it for the address that was asked for")
+    churn.stop(pod)
+    if churn.block_is(block, owned=False, within=BOOKKEEPING):
+        cause = f"{host.node} goes on announcing it, or its withdrawal was lost"
+        churn.follow(str(block), observers, churn.holds_routes([block]), appears=False, budget=budget, cause=cause)
+    else:
+        churn.remark(f"{host.node} kept the empty block {block}, so that its removal could not be watched")
 
 
 @pytest.mark.disruptive
@@ -60,15 +66,16 @@ def test_routes_come_back_after_the_agent_restarts(plan, facts, churn, evidence,
         block.cidr for block in facts.addressing.blocks if (block.region, block.node) == (region.name, host.node)
     ]
 
-    churn.restart_routing_agent(region.name, host.node, within=budget)
-    restarted = time.monotonic()
-    for subject, watching, prefixes in (
-        (f"routes of {host.node} to the other clusters", [host], to_others),
-        (f"routes of the other clusters to {host.node}", observers, to_node),
-    ):
-        look = churn.holds_routes(prefixes)
+    expected = (
+        (f"routes of {host.node} to the other clusters", [host], churn.holds_routes(to_others)),
+        (f"routes of the other clusters to {host.node}", observers, churn.holds_routes(to_node)),
+    )
+    if all(churn.in_order(region.name, watching, look, what=subject) for subject, watching, look in expected):
+        churn.restart_routing_agent(region.name, host.node, within=budget)
+        restarted = time.monotonic()
         cause = "its sessions did not come back"
-        churn.follow(subject, watching, look, appears=True, budget=budget, cause=cause, since=restarted)
+        for subject, watching, look in expected:
+            churn.follow(subject, watching, look, appears=True, budget=budget, cause=cause, since=restarted)
 
     evidence.json("history.json", churn.history)
     require(
