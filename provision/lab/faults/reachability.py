@@ -83,7 +83,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POD-006",
         steps=(_drop(_A, f"ip saddr {_A.block} ip daddr {_B.block}"),),
         confirm=table_is_loaded(place(_A)),
-        follows=frozenset({"NET-POD-005"}),
+        follows=frozenset({"NET-POD-005", "NET-POD-008"}),
     ),
     Fault(
         name="hidden-hop",

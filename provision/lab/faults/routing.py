@@ -57,6 +57,10 @@ _CUT_OFF = MESH_PATHS | {
 """What a node, or a region, that has lost its sessions takes with it."""
 
 
+_LEARNED = {"NET-ROUTE-016", "NET-ROUTE-018"}
+"""BIRD learns a route that somebody else puts into the kernel, and passes it on."""
+
+
 def _announce(prefix: str) -> BirdConfig:
     """A worker of the first region that announces a prefix which is not its own."""
     return BirdConfig(
@@ -184,7 +188,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=route_is_there(_EAST_B, _WEST_A.block),
-        follows=MESH_PATHS | {"NET-ROUTE-009", "NET-ROUTE-010"},
+        follows=MESH_PATHS | {"NET-ROUTE-009", "NET-ROUTE-010"} | _LEARNED,
     ),
     Fault(
         name="next-hop-is-the-reflector",
@@ -212,7 +216,7 @@ FAULTS: tuple[Fault, ...] = (
         confirm=lambda control: (
             "eth0" in control.run(place(_EAST_A), ["ip", "route", "get", str(_OHIO_A.block[2])]).out
         ),
-        follows=MESH_PATHS | {"NET-ROUTE-009"},
+        follows=MESH_PATHS | {"NET-ROUTE-009"} | _LEARNED,
     ),
     Fault(
         name="service-range-withheld",
