@@ -189,7 +189,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ADDR-009",
         steps=_claim(WEST, WEST.nodes[3], _FOREIGN_BLOCK),
         confirm=route_is_there(WEST.nodes[3], _FOREIGN_BLOCK),
-        follows=frozenset({"NET-ROUTE-016"}),
+        follows=frozenset({"NET-ROUTE-009", "NET-ROUTE-016"}),
     ),
     _contested_block(),
     Fault(
