@@ -238,4 +238,4 @@ def _ms(time: float | timedelta) -> str:
 
 
 def _mb(bytes_per_second: float) -> str:
-    return f"{bytes_per_second / 1e6:.0f} MB/s"
+    return f"{bytes_per_second / 1e6:.3g} MB/s"
