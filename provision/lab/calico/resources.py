@@ -70,7 +70,7 @@ class CalicoNode:
 class IpPool:
     """A pool. `disabled` ones give no addresses but count in every other respect.
 
-    `vxlan_mode` and `ipip_mode` are "Never", "Always" or "CrossSubnet".
+    `vxlan_mode` is "Never", "Always" or "CrossSubnet".
     """
 
     name: str
@@ -79,7 +79,6 @@ class IpPool:
     nat_outgoing: bool
     disable_bgp_export: bool
     vxlan_mode: str
-    ipip_mode: str
     block_size: int
     node_selector: str
 
@@ -164,7 +163,6 @@ def read_pool(obj: KubeObject) -> IpPool:
             nat_outgoing=bool(spec.get("natOutgoing", False)),
             disable_bgp_export=bool(spec.get("disableBGPExport", False)),
             vxlan_mode=spec.get("vxlanMode") or "Never",
-            ipip_mode=spec.get("ipipMode") or "Never",
             block_size=int(spec.get("blockSize") or DEFAULT_BLOCK_SIZE),
             node_selector=_selector(spec.get("nodeSelector") or "all()"),
         )

@@ -43,7 +43,6 @@ SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 SERVICES = Resource("", "v1", "services", "Service")
 PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
-PERSISTENT_VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
@@ -226,11 +225,9 @@ class ApiClient:
             raise error_from_status(answer, code, name)
         return answer
 
-    async def get(
-        self, resource: Resource, name: str, namespace: str | None = None, *, subresource: str | None = None
-    ) -> KubeObject:
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> KubeObject:
         """Reads one object. Raises NotFound when there is none."""
-        return await self.request("GET", resource.path(namespace, name, subresource))
+        return await self.request("GET", resource.path(namespace, name))
 
     async def list(
         self,
@@ -248,17 +245,15 @@ class ApiClient:
         items = tuple(identity | item for item in answer.get("items") or ())
         return ObjectList(items, answer["metadata"]["resourceVersion"])
 
-    async def create(self, resource: Resource, obj: KubeObject, *, subresource: str | None = None) -> KubeObject:
+    async def create(self, resource: Resource, obj: KubeObject) -> KubeObject:
         """Creates the object, in the namespace its metadata names. Raises AlreadyExists when the name is taken."""
-        meta = obj["metadata"]
-        name = meta["name"] if subresource else None
-        path = resource.path(meta.get("namespace"), name, subresource)
+        path = resource.path(obj["metadata"].get("namespace"))
         return await self.request("POST", path, body={"apiVersion": resource.api_version, "kind": resource.kind} | obj)
 
-    async def replace(self, resource: Resource, obj: KubeObject, *, subresource: str | None = None) -> KubeObject:
+    async def replace(self, resource: Resource, obj: KubeObject) -> KubeObject:
         """Writes the whole object. Raises Conflict when its resourceVersion is not the newest."""
         meta = obj["metadata"]
-        path = resource.path(meta.get("namespace"), meta["name"], subresource)
+        path = resource.path(meta.get("namespace"), meta["name"])
         return await self.request("PUT", path, body={"apiVersion": resource.api_version, "kind": resource.kind} | obj)
 
     async def patch(
@@ -289,7 +284,6 @@ class ApiClient:
         *,
         grace_seconds: int | None = None,
         uid: str | None = None,
-        propagation: str | None = None,
     ) -> KubeObject:
         """Asks for an object's deletion.
 
@@ -299,15 +293,12 @@ class ApiClient:
             namespace: its namespace, for namespaced kinds.
             grace_seconds: a pod's time to end by itself; 0 removes the object at once.
             uid: delete only if the object is still this one; else Conflict.
-            propagation: what becomes of dependents: "Background", "Foreground" or "Orphan".
         """
         body: KubeObject = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         if uid is not None:
             body["preconditions"] = {"uid": uid}
-        if propagation is not None:
-            body["propagationPolicy"] = propagation
         return await self.request("DELETE", resource.path(namespace, name), body=body)
 
     async def watch(

@@ -1,4 +1,4 @@
-"""What is said about API objects before anybody talks to an API: their shape and their paths.
+"""What is said about API objects before anybody talks to an API: their shape, their paths, their way of writing.
 
 Apart from the client, whose HTTP library takes 0.2 s to import: who only makes objects need not wait for it.
 """
@@ -6,9 +6,21 @@ Apart from the client, whose HTTP library takes 0.2 s to import: who only makes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 KubeObject: TypeAlias = dict[str, Any]
+
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""Kubernetes' own for generated names: no vowels, so no words."""
+
+VERSION = "v1.36.0+meshproof.lab"
+"""The Kubernetes whose behaviour is played, and, after the plus, by whom."""
+
+
+def timestamp(moment: datetime) -> str:
+    """A time as the API writes it: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiohttp import web
 
@@ -14,8 +14,7 @@ from provision.lab.kube.apiserver.errors import bad_request
 from provision.lab.kube.apiserver.resources import Resource
 from provision.lab.kube.apiserver.store import ObjectName, Stored, encode
 from provision.lab.kube.apiserver.tables import table
-
-KubeObject: TypeAlias = dict[str, Any]
+from provision.lab.kube.objects import KubeObject
 
 
 def json_response(document: Any, status: int = 200) -> web.Response:

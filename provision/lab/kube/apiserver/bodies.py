@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiohttp import web
 
@@ -12,8 +12,7 @@ from provision.lab.kube.apiserver.operations import DeleteOptions
 from provision.lab.kube.apiserver.patches import json_patch, merge_patch, strategic_merge_patch
 from provision.lab.kube.apiserver.resources import Resource
 from provision.lab.kube.apiserver.store import Stored
-
-KubeObject: TypeAlias = dict[str, Any]
+from provision.lab.kube.objects import KubeObject
 
 APPLY_PATCH = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"

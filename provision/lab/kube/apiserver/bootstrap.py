@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from provision.lab.kube.apiserver import errors
 from provision.lab.kube.apiserver.authentication import AUTHENTICATED, MASTERS, UNAUTHENTICATED
 from provision.lab.kube.apiserver.operations import Operations
 from provision.lab.kube.apiserver.patches import merge_patch
 from provision.lab.kube.apiserver.resources import Resources
-
-KubeObject = dict[str, Any]
+from provision.lab.kube.objects import KubeObject
 
 _RBAC = "rbac.authorization.k8s.io/v1"
 _GROUP = "rbac.authorization.k8s.io"

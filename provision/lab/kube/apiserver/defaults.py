@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from provision.lab.kube.apiserver.resources import Resource
-
-KubeObject = dict[str, Any]
+from provision.lab.kube.objects import KubeObject
 
 _POD_SPEC: KubeObject = {
     "restartPolicy": "Always",

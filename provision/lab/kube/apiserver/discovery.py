@@ -8,11 +8,9 @@ from typing import Any, TypeAlias
 from provision.lab.kube.apiserver.errors import no_such_resource
 from provision.lab.kube.apiserver.resources import EVERY_VERB, Resource, Resources
 from provision.lab.kube.apiserver.reviews import REVIEWS
+from provision.lab.kube.objects import VERSION
 
 Document: TypeAlias = dict[str, Any]
-
-VERSION = "v1.36.0+meshproof.lab"
-"""The Kubernetes whose behaviour is played, and, after the plus, by whom."""
 
 _STREAMING = frozenset({"attach", "exec", "portforward"})
 _SUBRESOURCE_KINDS = {

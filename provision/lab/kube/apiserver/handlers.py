@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -20,7 +20,7 @@ from provision.lab.kube.apiserver.bodies import (
     read_object,
 )
 from provision.lab.kube.apiserver.kubelets import Kubelets
-from provision.lab.kube.apiserver.operations import DeleteOptions, Operations, timestamp
+from provision.lab.kube.apiserver.operations import DeleteOptions, Operations
 from provision.lab.kube.apiserver.patches import json_patch, merge_patch
 from provision.lab.kube.apiserver.rbac import Authorizer
 from provision.lab.kube.apiserver.request import Action
@@ -28,8 +28,7 @@ from provision.lab.kube.apiserver.resources import NAMESPACES, PODS, Resource
 from provision.lab.kube.apiserver.selectors import FieldSelector, LabelSelector, Selection
 from provision.lab.kube.apiserver.store import Store, Stored
 from provision.lab.kube.apiserver.watch import WatchOptions, serve_watch
-
-KubeObject: TypeAlias = dict[str, Any]
+from provision.lab.kube.objects import KubeObject, timestamp
 
 END_OF_TIME = "2099-01-01T00:00:00Z"
 """Until when a token is good: in truth until the server ends."""
@@ -229,7 +228,7 @@ class Handlers:
         request = {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": timestamp()},
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": timestamp(datetime.now(UTC))},
             "spec": body.get("spec") or {},
             "status": {"token": token, "expirationTimestamp": END_OF_TIME},
         }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from provision.lab.kube.apiserver import errors
 from provision.lab.kube.apiserver.defaults import empty_status, fill_in
@@ -29,24 +29,17 @@ from provision.lab.kube.apiserver.resources import (
 )
 from provision.lab.kube.apiserver.store import Store, Stored
 from provision.lab.kube.apiserver.validation import check_change, check_metadata, check_object, check_shape, malformed
+from provision.lab.kube.objects import NAME_ALPHABET, KubeObject, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from provision.lab.kube.apiserver.services import ServiceAddresses
 
-KubeObject: TypeAlias = dict[str, Any]
-
-_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # as Kubernetes: no vowels, so no words
 _SUFFIX_LENGTH = 5
 _OWNED_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _NAME_AND_PLACE = ("name", "namespace")
 _DEFAULT_GRACE_S = 30
-
-
-def timestamp(moment: datetime | None = None) -> str:
-    """A moment, or now, as Kubernetes writes it: UTC, whole seconds."""
-    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +104,7 @@ class Operations:
         if metadata.get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         if not metadata.get("name") and metadata.get("generateName"):
-            suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_LENGTH))
+            suffix = "".join(secrets.choice(NAME_ALPHABET) for _ in range(_SUFFIX_LENGTH))
             metadata["name"] = metadata["generateName"] + suffix
         check_metadata(resource, obj)
         if self._store.get(resource.key, metadata.get("namespace", ""), metadata["name"]):
@@ -119,7 +112,7 @@ class Operations:
         uid = (loading and metadata.get("uid")) or str(uuid.uuid4())
         for field in _OWNED_BY_SERVER:
             metadata.pop(field, None)
-        metadata |= {"uid": uid, "creationTimestamp": timestamp(), "generation": 1}
+        metadata |= {"uid": uid, "creationTimestamp": timestamp(datetime.now(UTC)), "generation": 1}
         obj |= {"apiVersion": resource.api_version, "kind": resource.kind}
         # a kubelet registers its node with status and all; everybody else reports status after the fact
         if resource.has_status and not loading and resource is not NODES:
@@ -238,7 +231,7 @@ class Operations:
         new = pod.copy()
         new["spec"]["nodeName"] = node
         conditions = [each for each in new["status"].get("conditions") or () if each["type"] != "PodScheduled"]
-        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp()}
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(datetime.now(UTC))}
         new["status"]["conditions"] = [*conditions, scheduled]
         if not dry_run:
             self._store.write(PODS.key, new)
@@ -308,7 +301,7 @@ class Operations:
             self._addresses.assign(obj)
         elif resource is CUSTOM_RESOURCE_DEFINITIONS:
             versions = obj["spec"]["versions"]
-            condition = {"status": "True", "lastTransitionTime": timestamp(), "message": ""}
+            condition = {"status": "True", "lastTransitionTime": timestamp(datetime.now(UTC)), "message": ""}
             obj["status"] = {
                 "acceptedNames": obj["spec"]["names"],
                 "storedVersions": [version["name"] for version in versions if version["storage"]],

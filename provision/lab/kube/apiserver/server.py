@@ -6,7 +6,6 @@ import logging
 import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Network
-from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -27,10 +26,9 @@ from provision.lab.kube.apiserver.reviews import Reviewer, find_review
 from provision.lab.kube.apiserver.selectors import FieldSelector
 from provision.lab.kube.apiserver.services import ServiceAddresses
 from provision.lab.kube.apiserver.store import Store
+from provision.lab.kube.objects import KubeObject
 
 log = logging.getLogger(__name__)
-
-KubeObject: TypeAlias = dict[str, Any]
 
 MAX_BODY_BYTES = 3 << 20
 _HEALTH_PATHS = frozenset({"healthz", "livez", "readyz"})

@@ -20,6 +20,7 @@ from provision.lab.kube.controllers.ownership import controller_of, owner_refere
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.rollout import Revision, RollingLimits, next_sizes
 from provision.lab.kube.controllers.selectors import selects
+from provision.lab.kube.objects import timestamp
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -184,7 +185,7 @@ def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, A
 def _dated(condition: dict[str, Any], before: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
     if before is not None and condition.items() <= before.items():
         return dict(before)
-    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamp(now)
     same = before is not None and before["status"] == condition["status"]
     since = before["lastTransitionTime"] if before is not None and same else moment
     return condition | {"lastUpdateTime": moment, "lastTransitionTime": since}

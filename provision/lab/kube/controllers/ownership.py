@@ -20,9 +20,7 @@ from provision.lab.kube.client import (
     Resource,
 )
 from provision.lab.kube.controllers.selectors import selects
-
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""Kubernetes' own for generated names: no vowels, so no words."""
+from provision.lab.kube.objects import NAME_ALPHABET
 
 
 def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -61,8 +59,8 @@ def short_hash(value: Any) -> str:
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
     letters = []
     for _ in range(9):
-        number, index = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[index])
+        number, index = divmod(number, len(NAME_ALPHABET))
+        letters.append(NAME_ALPHABET[index])
     return "".join(letters)
 
 

@@ -23,6 +23,7 @@ from provision.lab.kube.client import (
 from provision.lab.kube.controllers.ownership import is_active, is_ready
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.selectors import node_fits, repels, selects
+from provision.lab.kube.objects import timestamp
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class Scheduler:
             "status": "False",
             "reason": "Unschedulable",
             "message": message,
-            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lastTransitionTime": timestamp(datetime.now(UTC)),
         }
         meta = pod["metadata"]
         body = {"status": {"conditions": [condition]}}

@@ -31,8 +31,8 @@ from provision.lab.kube.kubelet.network import PodNetwork
 from provision.lab.kube.kubelet.pods import ContainerCommand, NodeContext, Pod
 from provision.lab.kube.kubelet.process import ProcessStarter
 from provision.lab.kube.kubelet.server import NodeServer, tls_context
-from provision.lab.kube.kubelet.status import timestamp
 from provision.lab.kube.kubelet.volumes import Dns
+from provision.lab.kube.objects import VERSION, timestamp
 
 log = logging.getLogger(__name__)
 
@@ -280,8 +280,8 @@ def node_status(address: IPv4Address, port: int, name: str, now: datetime) -> di
             "bootID": identity,
             "containerRuntimeVersion": "meshproof-lab://0.1.0",
             "kernelVersion": platform.release(),
-            "kubeProxyVersion": "v1.33.0",
-            "kubeletVersion": "v1.33.0",
+            "kubeProxyVersion": VERSION,
+            "kubeletVersion": VERSION,
             "machineID": identity.replace("-", ""),
             "operatingSystem": "linux",
             "osImage": "meshproof lab (processes of the host)",

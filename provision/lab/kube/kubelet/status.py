@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from provision.lab.kube.client import KubeObject
+from provision.lab.kube.objects import KubeObject, timestamp
 
 STARTED_IMAGE = "meshproof-lab://host"
 """What stands for an image's digest: the lab runs the host's programs and pulls nothing."""
@@ -113,7 +113,6 @@ class PodState:
 
     Attributes:
         addresses: of the pod; empty before its sandbox is there.
-        failure: why the pod as a whole does not go on, as (reason, message).
     """
 
     node_address: str
@@ -122,12 +121,6 @@ class PodState:
     init: tuple[ContainerState, ...] = ()
     containers: tuple[ContainerState, ...] = ()
     ephemeral: tuple[ContainerState, ...] = ()
-    failure: tuple[str, str] | None = None
-
-
-def timestamp(moment: datetime) -> str:
-    """A time as the API writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pod_status(pod: KubeObject, state: PodState, now: datetime) -> dict[str, Any]:
@@ -165,15 +158,11 @@ def pod_status(pod: KubeObject, state: PodState, now: datetime) -> dict[str, Any
         ]
     if state.ephemeral:
         status["ephemeralContainerStatuses"] = [container.as_status() for container in state.ephemeral]
-    if state.failure is not None:
-        status["reason"], status["message"] = state.failure
     return status
 
 
 def pod_phase(state: PodState, restart_policy: str) -> str:
     """Pending, Running, Succeeded or Failed, as the containers' states and the restart policy have it."""
-    if state.failure is not None:
-        return "Failed"
     if not all(container.completed for container in state.init):
         hopeless = restart_policy == "Never" and any(container.failed for container in state.init)
         return "Failed" if hopeless else "Pending"
