@@ -15,7 +15,8 @@ import pytest
 import urllib3
 from kubernetes import client, config, watch
 
-from provision.lab.kube.pki import ADMIN, NODE_AGENT, KubeContext, create_cluster_pki, write_kubeconfig, write_secret
+from provision.lab.kube.identities import ADMIN, NODE_AGENT
+from provision.lab.kube.pki import KubeContext, create_cluster_pki, write_kubeconfig, write_secret
 
 PROJECT = Path(__file__).parents[2]
 REGION = "contract"

@@ -117,6 +117,8 @@ class Project:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(pytester.path))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    # These tests may run in a worker themselves; what they start does not.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     shutil.copy(PROJECT / "pytest.ini", pytester.path / "pytest.ini")
     shutil.copytree(PROJECT / "reports" / "templates", pytester.path / "reports" / "templates")
     (pytester.path / "suites").mkdir()

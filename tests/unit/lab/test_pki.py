@@ -7,15 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from provision.lab.kube.pki import (
-    ADMIN,
-    IDENTITIES,
-    VERIFIER,
-    KubeContext,
-    create_cluster_pki,
-    service_account,
-    write_kubeconfig,
-)
+from provision.lab.kube.identities import ADMIN, IDENTITIES, VERIFIER, service_account
+from provision.lab.kube.pki import KubeContext, create_cluster_pki, write_kubeconfig
 
 
 @pytest.fixture
