@@ -22,16 +22,12 @@ from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.dns import ClusterDns
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
 from provision.lab.kube.controllers.run import run_controllers
+from provision.lab.kube.identities import CALICO_NODE, CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT, Identity
 from provision.lab.kube.kubelet.node import AgentCluster, AgentNode, run_node_agents
 from provision.lab.kube.kubelet.volumes import Dns
 from provision.lab.paths import INSIDE
 from provision.lab.proxy import ServiceProxy
 from provision.lab.topology import LabRegion
-
-CALICO_NODE = "system:serviceaccount:calico-system:calico-node"
-KUBE_PROXY = "system:kube-proxy"
-NODE_AGENT = "system:node-agent"
-CONTROLLER_MANAGER = "system:kube-controller-manager"
 
 LOOK_EVERY_S = 0.01
 
@@ -107,8 +103,8 @@ class Agents:
         self._fabric_ready.set()
 
 
-def _client(access: ClusterAccess, user: str) -> ApiClient:
-    return ApiClient(access.server, ca=access.ca, token=access.token(user), name=user.rsplit(":", 1)[-1])
+def _client(access: ClusterAccess, who: Identity) -> ApiClient:
+    return ApiClient(access.server, ca=access.ca, token=access.token(who), name=who.user.rsplit(":", 1)[-1])
 
 
 async def _await_server(url: str) -> None:

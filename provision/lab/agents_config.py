@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provision.lab.kube.identities import Identity
 from provision.lab.paths import INSIDE
 from provision.lab.topology import LabTopology, topology_from_spec
 
-AGENTS_CONFIG = INSIDE / "agents.json"
 FABRIC_READY = INSIDE / "fabric.ready"
 FIRST_KUBELET_PORT = 10250
 
@@ -37,12 +37,12 @@ class ClusterAccess:
     kubelet_certificate: Path
     kubelet_key: Path
 
-    def token(self, user: str) -> str:
-        """The bearer token of that user. Raises KeyError when the file has none."""
+    def token(self, identity: Identity) -> str:
+        """The bearer token of that identity. Raises KeyError when the file has none."""
         for entry in json.loads(self.tokens.read_text()):
-            if entry["user"] == user:
+            if entry["user"] == identity.user:
                 return str(entry["token"])
-        raise KeyError(f"{self.tokens}: no token for {user}")
+        raise KeyError(f"{self.tokens}: no token for {identity.user}")
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,8 @@ from provision.lab import seed
 from provision.lab.agents_config import AgentsConfig, ClusterAccess
 from provision.lab.container import STAY, ContainerConfig
 from provision.lab.host import USER_NAMESPACE_OPTION, isolation, search_path
-from provision.lab.kube.pki import (
-    ADMIN,
-    VERIFIER,
-    ClusterPki,
-    Identity,
-    KubeContext,
-    create_cluster_pki,
-    write_kubeconfig,
-)
+from provision.lab.kube.identities import ADMIN, VERIFIER, Identity
+from provision.lab.kube.pki import ClusterPki, KubeContext, create_cluster_pki, write_kubeconfig
 from provision.lab.paths import LabFolder
 from provision.lab.stages import Stage, milestones
 from provision.lab.state import Lab, LabState, Process, write_state

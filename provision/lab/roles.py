@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT
 from provision.lab.kube.objects import KubeObject
 
 VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
@@ -61,10 +62,10 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
 }
 
 _SUBJECTS: dict[str, KubeObject] = {
-    "system:node-agent": {"apiGroup": _RBAC, "kind": "User", "name": "system:node-agent"},
-    "system:kube-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": "system:kube-controller-manager"},
+    "system:node-agent": {"apiGroup": _RBAC, "kind": "User", "name": NODE_AGENT.user},
+    "system:kube-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": CONTROLLER_MANAGER.user},
     "calico-node": {"kind": "ServiceAccount", "name": "calico-node", "namespace": "calico-system"},
-    "system:node-proxier": {"apiGroup": _RBAC, "kind": "User", "name": "system:kube-proxy"},
+    "system:node-proxier": {"apiGroup": _RBAC, "kind": "User", "name": KUBE_PROXY.user},
 }
 
 

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from provision.lab.kube.identities import IDENTITIES, Identity
+
 LIFETIME = timedelta(days=365)
 CLOCK_SKEW = timedelta(hours=1)
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -31,31 +33,6 @@ API_SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Somebody who talks to the API with a token: `user` and `groups` are what RBAC bindings name."""
-
-    user: str
-    groups: tuple[str, ...] = ()
-
-
-def service_account(namespace: str, name: str) -> Identity:
-    """The identity of a ServiceAccount, as Kubernetes spells it."""
-    return Identity(
-        f"system:serviceaccount:{namespace}:{name}",
-        ("system:serviceaccounts", f"system:serviceaccounts:{namespace}"),
-    )
-
-
-ADMIN = Identity("admin", ("system:masters",))
-VERIFIER = service_account("meshproof", "verifier")
-NODE_AGENT = Identity("system:node-agent")
-CONTROLLER_MANAGER = Identity("system:kube-controller-manager")
-CALICO_NODE = service_account("calico-system", "calico-node")
-KUBE_PROXY = Identity("system:kube-proxy")
-IDENTITIES = (ADMIN, VERIFIER, NODE_AGENT, CONTROLLER_MANAGER, CALICO_NODE, KUBE_PROXY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from provision.lab.agents_config import ClusterAccess
+from provision.lab.kube.identities import ADMIN
 
-_ADMIN = "admin"
 _TIMEOUT_S = 5.0
 
 
@@ -24,7 +24,7 @@ class AdminReader:
     def __init__(self, access: ClusterAccess) -> None:
         self.region = access.region
         self._server = access.server
-        self._headers = {"Authorization": f"Bearer {access.token(_ADMIN)}", "Accept": "application/json"}
+        self._headers = {"Authorization": f"Bearer {access.token(ADMIN)}", "Accept": "application/json"}
         url = urlsplit(access.server)
         self._connection = http.client.HTTPSConnection(
             url.hostname or "", url.port, timeout=_TIMEOUT_S, context=ssl.create_default_context(cafile=access.ca)
