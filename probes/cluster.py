@@ -275,9 +275,6 @@ class Cluster:
     def _tls(self) -> ssl.SSLContext:
         settings = self._configuration
         context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-        if not settings.verify_ssl:  # only where the kubeconfig itself says so
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
         if settings.cert_file:
             context.load_cert_chain(settings.cert_file, settings.key_file)
         return context
@@ -315,7 +312,7 @@ def load_configuration(handle: ClusterHandle) -> Any:
     """The client configuration of a cluster.
 
     Raises:
-        KubeconfigError: the file cannot be read, is no kubeconfig, or lacks the context.
+        KubeconfigError: the file cannot be read, is no kubeconfig, lacks the context, or does not verify certificates.
     """
     path = Path(handle.kubeconfig).expanduser()
     where = f"region {handle.region}: kubeconfig {path}"
@@ -331,6 +328,9 @@ def load_configuration(handle: ClusterHandle) -> Any:
         raise KubeconfigError(f"{where}: context {handle.context!r} cannot be used: {error}") from error
     except Exception as error:  # a YAML error of the client's own parser, or a login helper's failure
         raise KubeconfigError(f"{where}: cannot be understood: {error}") from error
+    if not settings.verify_ssl:
+        told = "has insecure-skip-tls-verify, and certificates are always verified"
+        raise KubeconfigError(f"{where}: context {handle.context!r} {told}")
     settings.host = settings.host.rstrip("/")
     return settings
 

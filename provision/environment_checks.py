@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from analysis.plan import Cni, Encapsulation
 from provision.environment import DNS_HOST, Environment, Region
 from provision.environment_errors import Location, Problem
-from provision.kubeconfig import Kubeconfig, KubeconfigError, read_kubeconfig
+from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
 from provision.nearest import nearest
 
 RESERVED_AS = {0: "RFC 7607", 23456: "AS_TRANS, RFC 6793", 65535: "RFC 7300"}
@@ -82,6 +82,13 @@ def _context(
     server = kubeconfig.servers[context]
     if not server:
         yield Problem(at, f"has no cluster in {kubeconfig.path}", "a context whose cluster has a server", context)
+    elif context in kubeconfig.unverified:
+        yield Problem(
+            at,
+            f"does not verify its server's certificate: {SKIPS_VERIFICATION} in {kubeconfig.path}",
+            "certificate-authority-data in its place, for verdicts about whoever answers are worth nothing",
+            context,
+        )
     elif other := servers.get(_same_server(server)):
         yield Problem(
             at, f"leads to the same cluster as region {other.name}", "a cluster of its own", f"{context} ({server})"

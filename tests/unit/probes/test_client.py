@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import yaml
 
 from analysis.fleet import ClusterHandle
 from probes.client import agent_program, column, read_result, run_agent
@@ -205,6 +206,16 @@ def test_a_server_that_is_not_there_is_told_without_a_library_s_wrapping(api, tm
     with pytest.raises(ApiError, match=r"did not answer: .*Connection refused") as caught:
         Cluster(handle).items("/api/v1/nodes")
     assert "Max retries" not in str(caught.value)
+
+
+def test_a_kubeconfig_that_does_not_verify_certificates_is_refused(api, tmp_path):
+    handle = api.handle(tmp_path)
+    path = tmp_path / "kubeconfig"
+    careless = yaml.safe_load(path.read_text())
+    careless["clusters"][0]["cluster"] |= {"insecure-skip-tls-verify": True}
+    path.write_text(yaml.safe_dump(careless))
+    with pytest.raises(KubeconfigError, match="certificates are always verified"):
+        Cluster(handle)
 
 
 @pytest.mark.parametrize(

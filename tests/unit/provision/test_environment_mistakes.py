@@ -68,12 +68,14 @@ clusters:
   - {name: a, cluster: {server: "https://a.example:6443"}}
   - {name: b, cluster: {server: "https://b.example:6443"}}
   - {name: b-again, cluster: {server: "https://B.example:6443/"}}
+  - {name: careless, cluster: {server: "https://c.example:6443", insecure-skip-tls-verify: true}}
 contexts:
   - {name: us-east-1, context: {cluster: a, user: u}}
   - {name: us-east-2, context: {cluster: b, user: u}}
   - {name: prod-east, context: {cluster: b-again, user: u}}
   - {name: same-as-a, context: {cluster: a, user: u}}
   - {name: lost, context: {cluster: nowhere, user: u}}
+  - {name: unverified, context: {cluster: careless, user: u}}
 """
 
 CILIUM = (
@@ -213,6 +215,7 @@ MISTAKES = [
     Mistake("kubeconfig is something else", "kubeconfig: kubeconfig", "kubeconfig: bad.yaml" + HERE, "kubeconfig", "FOLDER/bad.yaml", "has no contexts"),
     Mistake("missing context", "context: us-east-2", "context: us-esat-2" + HERE, "regions[1].context", "us-esat-2", "us-east-2? (the contexts there: lost, prod-east,"),
     Mistake("context without cluster", "context: us-east-2", "context: lost" + HERE, "regions[1].context", "lost", "whose cluster has a server"),
+    Mistake("certificate not verified", "context: us-east-2", "context: unverified" + HERE, "regions[1].context", "unverified", "certificate-authority-data"),
     Mistake("two regions, one API server", "context: us-east-2", "context: same-as-a" + HERE, "regions[1].context", "same-as-a (https://a.example:6443)", "a cluster of its own"),
 ]  # fmt: skip
 
