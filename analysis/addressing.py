@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from ipaddress import IPv4Network
 from itertools import combinations
 
@@ -11,7 +10,7 @@ from analysis.facts import Addressing, Block, Inventory, MeshConfiguration, Netw
 from analysis.plan import Plan, RegionPlan
 from analysis.prefixes import ADDRESS_BITS, PrefixTable, overlaps
 from analysis.verdict import Finding, Verdict, conclude
-from analysis.words import count, gap_findings, listed, qualified
+from analysis.words import count, gap_findings, listed, qualified, unseen_regions
 
 DNS_SERVICE = ("kube-system", "kube-dns")
 """Namespace and name of the Service that every distribution gives its cluster DNS."""
@@ -87,14 +86,7 @@ def judge_pod_ranges_disjoint(plan: Plan, addressing: Addressing) -> Verdict:
             for (_, pool), (_, other) in overlaps((pool.cidr, pool) for pool in pools)
             if pool.region != other.region
         ],
-        gaps=[
-            *gap_findings(addressing.gaps),
-            *(
-                Finding(region.name, "an enabled pool of pod addresses", "no enabled pool was observed")
-                for region in plan.regions
-                if region.name not in serving
-            ),
-        ],
+        gaps=gap_findings(addressing.gaps) + unseen_regions(plan, serving, "an enabled pool of pod addresses"),
         remedy="disable or delete the pool that the plan does not give to its cluster",
     )
 
@@ -163,7 +155,7 @@ def judge_ranges_apart(plan: Plan, addressing: Addressing, configuration: MeshCo
         violations=violations,
         gaps=[
             *gap_findings([*addressing.gaps, *configuration.gaps]),
-            *_absent(plan, (pool.region for pool in addressing.pools), "pools"),
+            *unseen_regions(plan, (pool.region for pool in addressing.pools), "pools"),
             *_unknown_identities(plan, configuration),
         ],
     )
@@ -226,7 +218,7 @@ def judge_service_addresses(plan: Plan, inventory: Inventory) -> Verdict:
         examined=len(services),
         what="services",
         violations=violations,
-        gaps=gap_findings(inventory.gaps) + _absent(plan, (service.region for service in services), "services"),
+        gaps=gap_findings(inventory.gaps) + unseen_regions(plan, (service.region for service in services), "services"),
     )
 
 
@@ -424,26 +416,16 @@ def _block_owner(block: Block) -> str:
 
 
 def _unknown_networks(plan: Plan, networks: Networks) -> list[Finding]:
-    return _absent(plan, (network.region for network in networks.networks), "the region's network")
+    return unseen_regions(plan, (network.region for network in networks.networks), "the region's network")
 
 
 def _unknown_blocks(plan: Plan, addressing: Addressing) -> list[Finding]:
-    return _absent(plan, (block.region for block in addressing.blocks), "blocks of pod addresses")
+    return unseen_regions(plan, (block.region for block in addressing.blocks), "blocks of pod addresses")
 
 
 def _unknown_identities(plan: Plan, configuration: MeshConfiguration) -> list[Finding]:
-    return _absent(plan, (identity.region for identity in configuration.identities), "advertised service ranges")
+    return unseen_regions(plan, (identity.region for identity in configuration.identities), "advertised service ranges")
 
 
 def _unknown_nodes(plan: Plan, inventory: Inventory) -> list[Finding]:
-    return _absent(plan, (node.region for node in inventory.nodes), "nodes")
-
-
-def _absent(plan: Plan, seen: Iterable[str], what: str) -> list[Finding]:
-    """A gap for each region of which nothing was seen."""
-    known = set(seen)
-    return [
-        Finding(region.name, f"{what} to be observed", "nothing was observed")
-        for region in plan.regions
-        if region.name not in known
-    ]
+    return unseen_regions(plan, (node.region for node in inventory.nodes), "nodes")

@@ -34,7 +34,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Node:
-    """A Kubernetes node. `is_reflector` follows the plan's selector; `tunnel_address` is the CNI's own."""
+    """A Kubernetes node; `internal_ip` is its first IPv4 InternalIP."""
 
     region: str
     name: str
@@ -46,10 +46,6 @@ class Node:
     def label(self, key: str) -> str | None:
         """The value of that label, or None."""
         return dict(self.labels).get(key)
-
-    def annotation(self, key: str) -> str | None:
-        """The value of that annotation, or None."""
-        return dict(self.annotations).get(key)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
-from analysis.facts import Endpoint, Inventory, PathQuality, Paths, ProbeOutcome, RegionPairQuality
+from analysis.facts import Inventory, PathQuality, Paths, ProbeOutcome, RegionPairQuality
 from analysis.plan import Plan
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import gap_findings, listed, qualified, together
-
-_OUTCOMES = {
-    ProbeOutcome.DROPPED: "no answer",
-    ProbeOutcome.REFUSED: "refused",
-    ProbeOutcome.PROHIBITED: "prohibited",
-}
+from analysis.words import OUTCOME_WORDS, gap_findings, listed, place, together, unseen_regions
 
 
 def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
@@ -29,10 +23,10 @@ def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
     tried = {(probe.source.region, probe.target_region) for probe in paths.services}
     failed = {
         (
-            _place(probe.source),
+            place(probe.source),
             (
                 f"{probe.target_region} ({probe.address}:53)",
-                f"{_OUTCOMES[probe.outcome]} over {probe.protocol.value.upper()}",
+                f"{OUTCOME_WORDS[probe.outcome]} over {probe.protocol.value.upper()}",
             ),
         ): probe.detail
         for probe in conclusive
@@ -56,7 +50,7 @@ def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
             *gap_findings(paths.gaps),
             *(
                 Finding(
-                    f"{_place(probe.source)} -> kube-dns of {probe.target_region}", "a conclusive query", probe.detail
+                    f"{place(probe.source)} -> kube-dns of {probe.target_region}", "a conclusive query", probe.detail
                 )
                 for probe in paths.services
                 if probe.outcome is ProbeOutcome.INCONCLUSIVE
@@ -81,11 +75,11 @@ def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
     violations: list[Finding] = []
     conclusive = [probe for probe in paths.egress if probe.outcome is not ProbeOutcome.INCONCLUSIVE]
     for probe in conclusive:
-        subject = f"{_place(probe.source)} -> {probe.address}:{probe.port}"
+        subject = f"{place(probe.source)} -> {probe.address}:{probe.port}"
         own = nodes.get((probe.source.region, probe.source.node))
         if probe.outcome is not ProbeOutcome.OPEN:
             detail = f" ({probe.detail})" if probe.detail else ""
-            violations.append(Finding(subject, "a connection", _OUTCOMES[probe.outcome] + detail))
+            violations.append(Finding(subject, "a connection", OUTCOME_WORDS[probe.outcome] + detail))
         elif probe.seen_source is not None and any(probe.seen_source in region.pod_cidr for region in plan.regions):
             violations.append(
                 Finding(
@@ -108,13 +102,13 @@ def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
         gaps=[
             *gap_findings([*inventory.gaps, *paths.gaps]),
             *(
-                Finding(_place(probe.source), "a conclusive connection to the outside", probe.detail)
+                Finding(place(probe.source), "a conclusive connection to the outside", probe.detail)
                 for probe in paths.egress
                 if probe.outcome is ProbeOutcome.INCONCLUSIVE
             ),
             *(
                 Finding(
-                    f"{_place(probe.source)} -> {probe.address}", "the source seen outside", "the target did not say"
+                    f"{place(probe.source)} -> {probe.address}", "the source seen outside", "the target did not say"
                 )
                 for probe in conclusive
                 if probe.outcome is ProbeOutcome.OPEN and probe.seen_source is None
@@ -202,21 +196,10 @@ def judge_no_leftovers(plan: Plan, inventory: Inventory) -> Verdict:
             Finding(f"cluster {region}", "no test pods of earlier runs", f"{len(names)}: {listed(sorted(names))}")
             for region, names in sorted(by_region.items())
         ],
-        gaps=[
-            *gap_findings(inventory.gaps),
-            *(
-                Finding(f"cluster {region.name}", "its pods to be observed", "nothing was observed")
-                for region in plan.regions
-                if region.name not in known
-            ),
-        ],
+        gaps=gap_findings(inventory.gaps) + unseen_regions(plan, known, "its pods"),
         cause="an earlier run ended before it could clean up" if by_region else None,
         remedy="delete the pods, or let the next run sweep them once they have expired",
     )
-
-
-def _place(endpoint: Endpoint) -> str:
-    return f"pod on {qualified((endpoint.region, endpoint.node))} ({endpoint.address})"
 
 
 def _pair(pair: RegionPairQuality) -> str:

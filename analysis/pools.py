@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from analysis.facts import Addressing, Forwarding, MeshConfiguration, Pool
 from analysis.plan import Encapsulation, Plan, RegionPlan
 from analysis.verdict import Finding, Verdict, conclude
-from analysis.words import NodeKey, gap_findings, listed, qualified
+from analysis.words import NodeKey, gap_findings, listed, qualified, unseen_regions
 
 TUNNEL_SOURCE_SETS = {
     Encapsulation.IPIP: frozenset({"cali40all-hosts-net"}),
@@ -68,7 +68,7 @@ def judge_remote_pools(plan: Plan, addressing: Addressing) -> Verdict:
         examined=examined,
         what="remote ranges",
         violations=violations,
-        gaps=gap_findings(addressing.gaps) + _without_pools(plan, addressing),
+        gaps=gap_findings(addressing.gaps) + _unknown_pools(plan, addressing),
         remedy="apply the IPPool objects of the plan",
     )
 
@@ -91,7 +91,7 @@ def judge_outgoing_nat(plan: Plan, addressing: Addressing) -> Verdict:
             for pool in pools
             if pool.nat_outgoing and not pool.cidr.subnet_of(ranges[pool.region])
         ],
-        gaps=gap_findings(addressing.gaps) + _without_pools(plan, addressing),
+        gaps=gap_findings(addressing.gaps) + _unknown_pools(plan, addressing),
         remedy="set natOutgoing: false on the pool",
     )
 
@@ -133,14 +133,7 @@ def judge_tunnel_sources(plan: Plan, configuration: MeshConfiguration, forwardin
         examined=len(known) + seen,
         what="lists of tunnel sources",
         violations=violations,
-        gaps=[
-            *gap_findings(configuration.gaps),
-            *(
-                Finding(f"cluster {name}", "its accepted tunnel sources to be observed", "nothing was observed")
-                for name in planned
-                if name not in known
-            ),
-        ],
+        gaps=gap_findings(configuration.gaps) + unseen_regions(plan, known, "its accepted tunnel sources"),
         remedy="set externalNodesList in FelixConfiguration/default to the remote node subnets",
     )
 
@@ -199,10 +192,5 @@ def _source_deviations(
     return missing + excess
 
 
-def _without_pools(plan: Plan, addressing: Addressing) -> list[Finding]:
-    known = {pool.region for pool in addressing.pools}
-    return [
-        Finding(f"cluster {region.name}", "its pools to be observed", "no pool was observed")
-        for region in plan.regions
-        if region.name not in known
-    ]
+def _unknown_pools(plan: Plan, addressing: Addressing) -> list[Finding]:
+    return unseen_regions(plan, (pool.region for pool in addressing.pools), "its pools")

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from analysis.facts import Endpoint, Inventory, Probe, ProbeOutcome, ProbeProtocol, ReachabilityMatrix
+from analysis.facts import Inventory, Probe, ProbeOutcome, ProbeProtocol, ReachabilityMatrix
 from analysis.plan import Plan
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import NodeKey, count, gap_findings, listed, name_members, qualified, together
+from analysis.words import OUTCOME_WORDS, NodeKey, count, gap_findings, listed, name_members, place, qualified, together
 
 STRAIGHT_TTL = 62
 """What is left of 64 after the two nodes between a pod and another; all there is to go by without a neighbour."""
@@ -232,11 +232,6 @@ _WORDS = {
     ProbeProtocol.TCP: "TCP on an arbitrary port",
     ProbeProtocol.UDP: "UDP",
 }
-_OUTCOMES = {
-    ProbeOutcome.DROPPED: "no answer",
-    ProbeOutcome.REFUSED: "refused",
-    ProbeOutcome.PROHIBITED: "prohibited",
-}
 
 
 class _View:
@@ -282,7 +277,7 @@ class _View:
         """Probe pods in words: a single one with its node and address, many by their regions."""
         indices = list(endpoints)
         if len(indices) == 1:
-            return _place(self._matrix.endpoints[indices[0]])
+            return place(self._matrix.endpoints[indices[0]])
         everyone = [self._member(index) for index in range(len(self.regions)) if not self._on_host[index]]
         return name_members({self._member(index) for index in indices}, everyone, "pods")
 
@@ -311,7 +306,7 @@ class _View:
         details = {probe.source: probe.detail for probe in tally.unclear}
         return [
             Finding(
-                f"probes from {_place(self._matrix.endpoints[source])}",
+                f"probes from {place(self._matrix.endpoints[source])}",
                 "conclusive",
                 f"{count(number, 'probe')} inconclusive" + (f": {details[source]}" if details[source] else ""),
             )
@@ -326,7 +321,7 @@ class _View:
         tried = Counter(source for source, _ in tally.tried)
         missing = [
             Finding(
-                f"probes from {_place(self._matrix.endpoints[index])}",
+                f"probes from {place(self._matrix.endpoints[index])}",
                 f"to all {len(pods) - in_region[self.regions[index]]} pods of the other clusters",
                 f"{tried[index]} were tried",
             )
@@ -342,7 +337,7 @@ class _View:
         losers = {probe.source for probe in self._matrix.probes if probe.outcome is not ProbeOutcome.OPEN}
         return [
             Finding(
-                f"agent in {_place(self._matrix.endpoints[index])}",
+                f"agent in {place(self._matrix.endpoints[index])}",
                 "to reach its own listener before and after its probes",
                 (errors[index] or "it did not") if index in errors else "it gave no result",
             )
@@ -405,14 +400,9 @@ class _View:
         return endpoint.region, endpoint.node if node else endpoint.name
 
 
-def _place(endpoint: Endpoint) -> str:
-    node = qualified((endpoint.region, endpoint.node))
-    return f"{'node' if endpoint.on_host else 'pod'} on {node} ({endpoint.address})"
-
-
 def _observed(probes: Sequence[Probe]) -> str:
     """What became of probes that failed together: outcomes with their numbers, and what was said most often."""
-    outcomes = Counter(_OUTCOMES[probe.outcome] for probe in probes)
+    outcomes = Counter(OUTCOME_WORDS[probe.outcome] for probe in probes)
     details = Counter(probe.detail for probe in probes if probe.detail)
     text = listed(f"{number} x {word}" if len(probes) > 1 else word for word, number in outcomes.most_common())
     return text + (f" ({details.most_common(1)[0][0]})" if details else "")

@@ -13,7 +13,7 @@ from analysis.facts import Addressing, FibRoute, Forwarding, Inventory, MeshConf
 from analysis.plan import Encapsulation, Plan
 from analysis.prefixes import PrefixTable
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import NodeKey, gap_findings, listed, name_nodes, node_gap, qualified, together
+from analysis.words import NodeKey, gap_findings, listed, name_nodes, node_gap, qualified, together, unseen_regions
 
 BGP_PROTOCOLS = frozenset({"bird", "12", "bgp"})
 """What `ip route` calls a route that the BGP daemon installed; 12 where iproute2 does not know the name."""
@@ -384,14 +384,9 @@ class _Fib:
     @property
     def gaps(self) -> list[Finding]:
         """Nodes whose FIB is unknown, and regions whose blocks are."""
-        owning = {block.region for block in self.addressing.blocks}
         return [
             *gap_findings([*self.inventory.gaps, *self.addressing.gaps]),
-            *(
-                Finding(f"cluster {region.name}", "its blocks to be observed", "no block was observed")
-                for region in self.plan.regions
-                if region.name not in owning
-            ),
+            *unseen_regions(self.plan, (block.region for block in self.addressing.blocks), "its blocks"),
             *(
                 node_gap(node, "routes", self.forwarding.gaps)
                 for node in self.inventory.nodes

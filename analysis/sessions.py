@@ -11,7 +11,7 @@ from analysis.facts import Inventory, MeshConfiguration, Node, Peering, Routing,
 from analysis.plan import Cni, Plan
 from analysis.selectors import SelectorError, parse_selector
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified
+from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, unseen_regions
 
 RECOMMENDED_REFLECTORS = 2
 
@@ -440,21 +440,11 @@ def _identity_words(plan: Plan) -> str:
 
 
 def _unknown_identities(plan: Plan, configuration: MeshConfiguration) -> list[Finding]:
-    known = {identity.region for identity in configuration.identities}
-    return [
-        Finding(f"cluster {region.name}", "its identity in the mesh to be observed", "nothing was observed")
-        for region in plan.regions
-        if region.name not in known
-    ]
+    return unseen_regions(plan, (identity.region for identity in configuration.identities), "its identity in the mesh")
 
 
 def _unknown_nodes(plan: Plan, inventory: Inventory) -> list[Finding]:
-    known = {node.region for node in inventory.nodes}
-    return [
-        Finding(f"cluster {region.name}", "nodes to be observed", "nothing was observed")
-        for region in plan.regions
-        if region.name not in known
-    ]
+    return unseen_regions(plan, (node.region for node in inventory.nodes), "its nodes")
 
 
 def _without_reflector(plan: Plan, inventory: Inventory) -> list[Finding]:

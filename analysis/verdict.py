@@ -10,8 +10,8 @@ from enum import Enum
 class Outcome(str, Enum):
     """The five things that can be said of a requirement after a run.
 
-    The values are the ones written to ``compliance.json``. `severity` orders them so that the worst of
-    several verdicts on one requirement stands.
+    The values are the ones written to ``compliance.json``. `rank` orders them so that the worst of several verdicts
+    on one requirement stands.
     """
 
     MET = "met"

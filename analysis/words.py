@@ -6,11 +6,19 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
-from analysis.facts import Gap, Inventory, Node
+from analysis.facts import Endpoint, Gap, Inventory, Node, ProbeOutcome
+from analysis.plan import Plan
 from analysis.verdict import Finding
 
 NodeKey: TypeAlias = tuple[str, str]
 """A node of the mesh: its region and its name. Names alone may occur twice, which is itself a fault."""
+
+OUTCOME_WORDS = {
+    ProbeOutcome.DROPPED: "no answer",
+    ProbeOutcome.REFUSED: "refused",
+    ProbeOutcome.PROHIBITED: "prohibited",
+}
+"""What a reader is told of a probe that did not come through."""
 
 FEW = 2
 """So many that are left out are named, rather than the many that are not."""
@@ -58,9 +66,9 @@ def name_members(members: Collection[NodeKey], everyone: Iterable[NodeKey], noun
         return f"all {len(members)} {noun}"
     others = [(region, name) for region in sorted(everybody) for name in sorted(everybody[region] - chosen[region])]
     if 0 < len(others) <= FEW < len(members):
-        return f"all {noun} but {listed(_qualified(*other) for other in others)}"
+        return f"all {noun} but {listed(map(qualified, others))}"
     parts = [f"all {len(chosen[region])} {noun} of {region}" for region in sorted(whole)]
-    names = [_qualified(region, name) for region in sorted(chosen.keys() - whole) for name in sorted(chosen[region])]
+    names = [qualified((region, name)) for region in sorted(chosen.keys() - whole) for name in sorted(chosen[region])]
     return listed([*parts, *([listed(names)] if names else [])])
 
 
@@ -90,13 +98,26 @@ def node_gap(node: Node, what: str, gaps: Iterable[Gap]) -> Finding:
         False: [gap.error for gap in gaps if gap.region == node.region and node.name not in gap.subject],
     }
     reason = next(iter(reasons[True] or reasons[False]), "nothing was observed")
-    return Finding(_qualified(node.region, node.name), f"{what} to be observed", reason)
+    return Finding(qualified((node.region, node.name)), f"{what} to be observed", reason)
 
 
-def _qualified(region: str, name: str) -> str:
+def unseen_regions(plan: Plan, seen: Iterable[str], what: str) -> list[Finding]:
+    """A finding for each planned region of which nothing was observed; `what` should have been ("its pools")."""
+    known = set(seen)
+    return [
+        Finding(f"cluster {region.name}", f"{what} to be observed", "nothing was observed")
+        for region in plan.regions
+        if region.name not in known
+    ]
+
+
+def qualified(member: NodeKey) -> str:
+    """A node's or a pod's name with its region, which is left out where the name tells it already."""
+    region, name = member
     return name if name.startswith(region) else f"{region}/{name}"
 
 
-def qualified(node: NodeKey) -> str:
-    """A node's name with its region, which is left out where the name tells it already."""
-    return _qualified(*node)
+def place(endpoint: Endpoint) -> str:
+    """Where a probe starts or ends: "pod on us-east-1-node-2 (192.168.0.130)"."""
+    node = qualified((endpoint.region, endpoint.node))
+    return f"{'node' if endpoint.on_host else 'pod'} on {node} ({endpoint.address})"
