@@ -37,6 +37,7 @@ from provision.lab.stages import Stage  # noqa: E402
 from provision.lab.topology import aws_calico  # noqa: E402
 from provision.provider import NoProgress  # noqa: E402
 
+LAB_PREFIX = "prove-"
 CONFIRM_WITHIN = timedelta(seconds=20)
 HEAL_WITHIN = timedelta(seconds=30)
 SUITE_TIMEOUT = timedelta(minutes=5)
@@ -75,7 +76,7 @@ class Bench:
 
     def __init__(self, profile: str, number: int, scratch: Path) -> None:
         self.profile = profile
-        self.name = f"prove-{os.getpid()}-{number}"
+        self.name = f"{LAB_PREFIX}{os.getpid()}-{number}"
         self._reports = scratch / self.name
         self._control: LabControl | None = None
         self._lab: state.Lab | None = None
@@ -167,6 +168,9 @@ def prove(profile: str, faults: Sequence[Fault], labs: int) -> list[Trial]:
         waiting.put(fault)
     trials: list[Trial] = []
     troubles: list[str] = []
+    for lab in state.all_labs():  # of a proof that was killed: they ended with it, their folders did not
+        if lab.state.name.startswith(LAB_PREFIX) and not lab.state.process.alive:
+            state.remove(lab)
     with tempfile.TemporaryDirectory(prefix="meshproof-prove-") as scratch:
 
         def work(number: int) -> None:

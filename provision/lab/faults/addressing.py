@@ -6,8 +6,9 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from analysis.rootcause import Layer
-from provision.faults import Create, Fault, Patch
+from provision.faults import Command, Create, Fault, Patch
 from provision.lab.calico.seed import block_affinity, empty_block
+from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.faults.steps import (
     CALICO,
     EAST,
@@ -23,6 +24,8 @@ from provision.lab.topology import LabNode, LabRegion
 _FOREIGN_BLOCK = IPv4Network("192.168.20.0/26")
 _SMALL_BLOCK = IPv4Network("192.168.60.0/28")
 _OUTSIDE_ADDRESS = "10.99.0.5"
+_WIDE = "10.0.0.0/15"
+_STRAY_SUBNET = "10.9.1.1/24"
 _STRAY_POOL = "192.168.0.0/20"
 
 MESH_PATHS = frozenset({"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005"})
@@ -90,6 +93,35 @@ def _contested_block() -> Fault:
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
+        name="networks-overlap",
+        summary=f"the network of {OHIO.name} was made so large that it covers that of {EAST.name}",
+        layer=Layer.ADDRESSING,
+        requirement="NET-ADDR-001",
+        steps=(
+            Command(
+                f"{OHIO.name}/vpc",
+                ("sh", "-c", f"ip route add blackhole {_WIDE} && ip route del blackhole {OHIO.plan.network}"),
+                ("sh", "-c", f"ip route add blackhole {OHIO.plan.network} && ip route del blackhole {_WIDE}"),
+            ),
+        ),
+        confirm=lambda control: _WIDE in control.run(f"{OHIO.name}/vpc", ["ip", "route"]).out,
+        follows=frozenset({"NET-ADDR-002"}),
+    ),
+    Fault(
+        name="subnet-outside-its-network",
+        summary=f"the router of {WEST.name} serves a subnet that its network does not hold",
+        layer=Layer.ADDRESSING,
+        requirement="NET-ADDR-002",
+        steps=(
+            Command(
+                f"{WEST.name}/vpc",
+                ("ip", "address", "add", _STRAY_SUBNET, "dev", SUBNET_BRIDGE),
+                ("ip", "address", "del", _STRAY_SUBNET, "dev", SUBNET_BRIDGE),
+            ),
+        ),
+        confirm=lambda control: _STRAY_SUBNET in control.run(f"{WEST.name}/vpc", ["ip", "address"]).out,
+    ),
+    Fault(
         name="overlapping-pools",
         summary=f"a pool of {OHIO.name} covers {_STRAY_POOL}, which is part of {EAST.name}'s range",
         layer=Layer.ADDRESSING,
@@ -154,6 +186,25 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=object_says(EAST.name, "/api/v1/namespaces/default/pods/stray", ("status", "podIP"), _OUTSIDE_ADDRESS),
+    ),
+    Fault(
+        name="service-address-outside-range",
+        summary=f"a Service of {EAST.name} has a ClusterIP of no service range",
+        layer=Layer.ADDRESSING,
+        requirement="NET-ADDR-007",
+        steps=(
+            Create(
+                EAST.name,
+                "/api/v1/namespaces/default/services",
+                {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": {"name": "stray"},
+                    "spec": {"clusterIP": "10.96.0.50", "ports": [{"port": 80}]},
+                },
+            ),
+        ),
+        confirm=object_is_there(EAST.name, "/api/v1/namespaces/default/services/stray"),
     ),
     Fault(
         name="node-address-outside-subnet",

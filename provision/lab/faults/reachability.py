@@ -13,6 +13,7 @@ from provision.lab.topology import LabNode, LabRegion
 _A, _B = EAST.nodes[1], EAST.nodes[2]
 _REMOTE = OHIO.nodes[1]
 _SLOW = "tbf rate 2mbit burst 16kb latency 400ms"
+_HERE = ("dev", "lo", "table", "main", "metric", "1")
 _RUN_LABEL = "meshproof/run"
 
 
@@ -121,6 +122,22 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POD-009",
         steps=(Patch(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", {"spec": {"natOutgoing": False}}),),
         confirm=object_says(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", ("spec", "natOutgoing"), False),
+    ),
+    Fault(
+        name="freed-addresses-answer",
+        summary=f"{EAST.nodes[-1].name} itself answers at every address of its block that no pod has",
+        layer=Layer.FIB,
+        requirement="NET-POD-011",
+        steps=(
+            Command(
+                place(EAST.nodes[-1]),
+                ("ip", "route", "add", "local", str(EAST.nodes[-1].block), *_HERE),
+                ("ip", "route", "del", "local", str(EAST.nodes[-1].block), *_HERE),
+            ),
+        ),
+        confirm=lambda control: (
+            control.run(place(_A), ["ping", "-c", "1", "-W", "1", str(EAST.nodes[-1].block[-2])], check=False).code == 0
+        ),
     ),
     Fault(
         name="throttled-tunnel",

@@ -14,6 +14,7 @@ from provision.lab.faults.steps import (
     WEST,
     Birdcl,
     BirdConfig,
+    BrokenBirdConfig,
     Signal,
     birdcl,
     object_is_gone,
@@ -25,6 +26,8 @@ from provision.lab.faults.steps import (
     session_is,
     session_is_absent,
 )
+from provision.lab.images import BIRD_CONFIG
+from provision.lab.topology import REFLECTOR_LABEL
 
 _BGP = f"{CALICO}/bgpconfigurations/default"
 _FELIX = f"{CALICO}/felixconfigurations/default"
@@ -107,6 +110,15 @@ FAULTS: tuple[Fault, ...] = (
             EAST.plan.cluster_id,
         ),
         follows=frozenset({"NET-ROUTE-018"}),
+    ),
+    Fault(
+        name="reflector-unlabelled",
+        summary=f"the reflector of {OHIO.name} has lost its label, so nobody peers with it",
+        layer=Layer.SESSION,
+        requirement="NET-ROUTE-004",
+        steps=(Patch(OHIO.name, f"/api/v1/nodes/{_OHIO_RR.name}", {"metadata": {"labels": {REFLECTOR_LABEL: None}}}),),
+        confirm=session_is_absent(_OHIO_A, protocol(_OHIO_RR)),
+        follows=_CUT_OFF | {"NET-ROUTE-003", "NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-007"},
     ),
     Fault(
         name="worker-session-down",
@@ -325,6 +337,35 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=route_is_there(_EAST_B, _VACANT),
+    ),
+    Fault(
+        name="new-blocks-withheld",
+        summary=f"{EAST.name}'s reflector passes on the blocks it knows today, and no new one",
+        layer=Layer.RIB,
+        requirement="NET-ROUTE-017",
+        steps=(
+            BirdConfig(
+                _EAST_RR,
+                replace=(
+                    (
+                        _EXPORT_BEGINS,
+                        f"{_EXPORT_BEGINS}\n  if net ~ {EAST.plan.pod_cidr} && "
+                        f"!(net ~ [ {', '.join(str(node.block) for node in EAST.nodes)} ]) then reject;",
+                    ),
+                ),
+            ),
+        ),
+        confirm=lambda control: "then reject" in control.run(place(_EAST_RR), ["cat", BIRD_CONFIG]).out,
+    ),
+    Fault(
+        name="agent-cannot-restart",
+        summary=f"the routing daemon of {EAST.nodes[-1].name} runs, but could not start again",
+        layer=Layer.SESSION,
+        requirement="NET-ROUTE-021",
+        steps=(BrokenBirdConfig(EAST.nodes[-1]),),
+        confirm=lambda control: "merge" in control.run(place(EAST.nodes[-1]), ["cat", BIRD_CONFIG]).out,
+        # The checks run side by side: those that look after the restart see a node without sessions.
+        follows=_CUT_OFF | {"NET-ROUTE-005", "NET-ROUTE-009"},
     ),
     Fault(
         name="detour-preferred",
