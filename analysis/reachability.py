@@ -45,6 +45,7 @@ def judge_between_clusters(plan: Plan, matrix: ReachabilityMatrix, protocol: Pro
                 if (a.name, b.name) not in {(view.regions[s], view.regions[t]) for s, t in tally.tried}
             ),
         ],
+        warnings=view.repeats(),
     )
 
 
@@ -329,6 +330,15 @@ class _View:
             if tried[index] < len(pods) - in_region[self.regions[index]]
         ]
         return [*gap_findings(self._matrix.gaps), *self.unwell(), *missing]
+
+    def repeats(self) -> list[str]:
+        """Agents that had to be started again before they answered. Their probes were made once, like all others."""
+        endpoints = self._matrix.endpoints
+        return [
+            f"the agent in {place(endpoints[agent.endpoint])} was started again {count(agent.retries, 'time')}"
+            for agent in self._matrix.agents
+            if agent.retries
+        ]
 
     def unwell(self) -> list[Finding]:
         """Pod agents without a positive control, unless all that they sent came through, which proves them well."""

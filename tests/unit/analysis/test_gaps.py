@@ -157,6 +157,13 @@ def test_an_unwell_agent_that_lost_nothing_is_believed():
     assert inconclusive(world) == set()
 
 
+def test_an_agent_that_had_to_be_started_again_is_told_and_changes_nothing():
+    world = PERFECT.edit("reachability", "agents", lambda a: replace(a, retries=2), lambda a: a.endpoint == 0)
+    verdict = verdicts(world)["NET-POD-001"]
+    assert verdict.outcome is Outcome.MET
+    assert [warning.endswith("was started again 2 times") for warning in verdict.warnings] == [True]
+
+
 def test_an_agent_that_gave_no_result_leaves_its_pairs_open():
     ends = PERFECT.reachability.endpoints
     world = PERFECT.edit(
