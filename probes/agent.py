@@ -56,6 +56,7 @@ IP_TTL, IP_RECVERR, IP_RECVTTL = 2, 11, 12
 MSG_ERRQUEUE = 0x2000
 ORIGIN_ICMP = 2
 TCP_INFO_RTT, TCP_INFO_RETRANSMITS, TCP_INFO_BYTES_ACKED = 68, 100, 120  # byte offsets in struct tcp_info
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
 ICMP_ECHO_REPLY, ICMP_UNREACHABLE, ICMP_ECHO, ICMP_TIME_EXCEEDED = 0, 3, 8, 11
 UNREACHABLE = {
@@ -315,6 +316,8 @@ class TcpBatch(Batch):
             rtt, again = (struct.unpack_from("I", info, place)[0] for place in (TCP_INFO_RTT, TCP_INFO_RETRANSMITS))
             outcome, columns = answer
             waited = time.monotonic() - started
+            if outcome == OPEN and self.dialogue.resets:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             # The kernel timed the handshake itself: free of what scheduling adds to our own clock.
             self.end(fd, outcome, rtt=rtt / 1e6 if rtt and not again else waited, sends=1 + again, **columns)
         elif not data:
@@ -346,9 +349,10 @@ class TcpBatch(Batch):
 
 
 class Dialogue:
-    """What is said over a connection."""
+    """What is said over a connection. Whether we begin, and whether we reset it when all is said."""
 
     speaks_first = False
+    resets = False
 
     def request(self, index: int, target: Any) -> bytes:
         """What to say first, for those that speak first."""
@@ -360,7 +364,13 @@ class Dialogue:
 
 
 class Greeting(Dialogue):
-    """Our own listener says who it is and whom it sees."""
+    """Our own listener says who it is and whom it sees, and has closed its side then.
+
+    A reset ends our side: a packet less than FIN and ACK, a tenth of what a probe costs, and no connection tracker on
+    the way remembers the connection for minutes.
+    """
+
+    resets = True
 
     def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
         """One line, from the right one."""

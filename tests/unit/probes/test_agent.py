@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 AGENT = Path(__file__).parents[3] / "probes" / "agent.py"
+LISTEN = "0A"  # as /proc/net/tcp writes the state
 
 
 def test_an_open_tcp_port_says_who_answered_and_whom_it_saw(pod, listeners):
@@ -58,6 +59,12 @@ def test_a_connection_that_stays_silent_proves_nothing(pod):
 def test_hundreds_of_probes_are_in_flight_at_once(pod, listeners):
     result = pod.probe("tcp", *[["127.0.0.1", listeners["tcp"], "east/alpha"]] * 1000, window=300)
     assert {row["outcome"] for row in result} == {"open"}
+
+
+def test_probes_leave_no_connections_behind(pod, listeners):
+    pod.probe("tcp", *[["127.0.0.1", listeners["tcp"], "east/alpha"]] * 50)
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    assert {state for _, local, _, state, *_ in sockets if local.endswith(f":{listeners['tcp']:04X}")} == {LISTEN}
 
 
 def test_what_is_unfinished_at_the_deadline_is_inconclusive(pod):
