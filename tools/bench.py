@@ -57,6 +57,7 @@ PLAN_WITHIN = timedelta(minutes=2)
 LISTENER_LIFE = timedelta(minutes=30)
 CONNECT_WITHIN = timedelta(seconds=30)
 COMMAND_TIMEOUT = timedelta(minutes=5)
+CLEAN_UP_WITHIN = timedelta(seconds=15)
 
 CONNECT = "import socket,sys;print(socket.create_connection((sys.argv[1],int(sys.argv[2])),3).makefile().readline())"
 """What one probe is without the agent: print the greeting of the listener."""
@@ -368,23 +369,37 @@ def timed(argv: Sequence[str]) -> float:
         BenchError: it failed, or did not end.
     """
     began = time.perf_counter()
+    # In a session of its own, so that Ctrl-C reaches it once, through us.
+    process = subprocess.Popen(
+        argv,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            argv,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=COMMAND_TIMEOUT.total_seconds(),
-            check=False,
-        )
+        said, _ = process.communicate(timeout=COMMAND_TIMEOUT.total_seconds())
     except subprocess.TimeoutExpired:
         raise BenchError(f"`{' '.join(argv)}` did not end within {COMMAND_TIMEOUT}") from None
+    finally:
+        _end(process)
     seconds = time.perf_counter() - began
-    if done.returncode:
-        raise BenchError(f"`{' '.join(argv)}` ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    if process.returncode:
+        raise BenchError(f"`{' '.join(argv)}` ended with {process.returncode}:\n{said[-2000:]}")
     return seconds
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command as Ctrl-C would, with time to clean up; nothing happens when it has ended."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=CLEAN_UP_WITHIN.total_seconds())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 # --- the results ----------------------------------------------------------------------------------------------------
