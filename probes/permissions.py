@@ -67,10 +67,10 @@ def cluster_rules() -> tuple[Rule, ...]:
 
 
 def probe_rules(namespace: str) -> tuple[Rule, ...]:
-    """What is done in the probe namespace: probe pods come, run the agent and go."""
+    """What is done in the probe namespace: probe pods come, run the agent and go. To list them is a right already."""
     pods = tuple(
         Rule(verb, "", "pods", namespace, "to start, watch and remove probe pods")
-        for verb in ("create", "delete", "get", "list", "watch")
+        for verb in ("create", "delete", "get", "watch")
     )
     return pods + _exec_rules(namespace, "to run the agent in a probe pod")
 

@@ -1,0 +1,69 @@
+"""docs/rbac.yaml in a cluster that enforces it: nothing in it is spare, and what is missing is named."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from probes import preflight
+from probes.errors import MissingPermissions
+from probes.mesh import Mesh
+from probes.permissions import CALICO_GROUPS, cluster_rules, probe_rules, routing_rules
+from provision.environment_file import load_environment
+from provision.lab.control import LabControl
+from provision.provider import NoProgress, provider_for
+
+REGION = "us-east-1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ROLES = {
+    f"{RBAC}/clusterroles/meshproof-verifier": cluster_rules(),
+    f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
+    f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": routing_rules("calico-system"),
+}
+
+
+@pytest.fixture(scope="module")
+def verifier(lab):
+    """One region of the shared lab, as the suites reach it."""
+    environment = load_environment(lab.folder.environment)
+    fleet = provider_for(environment).up(environment, folder=lab.folder.path, progress=NoProgress())
+    mesh = Mesh(replace(fleet, clusters=(fleet.cluster(REGION),)), "rights")
+    yield mesh
+    mesh.close()
+
+
+def without(role, rule):
+    """The role with everything that it grants but the one thing that the rule asks for."""
+    asked = (rule.group, rule.resource, rule.verb)
+    kept = [
+        {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
+        for granted in role["rules"]
+        for group, resource, verb in product(granted["apiGroups"], granted["resources"], granted["verbs"])
+        if (group, resource, verb) != asked
+    ]
+    return role | {"rules": kept}
+
+
+def test_the_shipped_roles_are_enough(verifier):
+    preflight.check(verifier)
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [(path, rule) for path, rules in ROLES.items() for rule in rules if rule.group != CALICO_GROUPS[1]],
+    ids=str,
+)
+def test_a_rule_less_is_named_before_anything_is_made(lab, verifier, path, rule):
+    control = LabControl(lab.state.name)
+    role = control.get(REGION, path)
+    control.replace(REGION, path, without(role, rule))
+    try:
+        if rule.resource == "selfsubjectaccessreviews":  # every user of a cluster may ask what is allowed to them
+            preflight.check(verifier)
+        else:
+            with pytest.raises(MissingPermissions) as caught:
+                preflight.check(verifier)
+            assert str(rule) in str(caught.value)
+            assert f"kubectl --context {REGION} apply -f docs/rbac.yaml" in str(caught.value)
+    finally:
+        control.replace(REGION, path, role)
