@@ -81,36 +81,10 @@ class BirdConfig:
         self._load(control, memory)
 
     def _load(self, control: Control, text: str) -> None:
-        write_bird_config(control, self.node, text)
+        control.run(place(self.node), ["tee", BIRD_CONFIG], text=text)
         answer = birdcl(control, self.node, "configure")
         if "Reconfigur" not in answer:
             raise FaultError(f"{place(self.node)}: BIRD did not take the changed configuration: {answer}")
-
-
-@dataclass(frozen=True)
-class BrokenBirdConfig:
-    """Spoil a node's bird.cfg without loading it: nothing happens until the routing daemon starts anew."""
-
-    node: LabNode
-
-    def apply(self, control: Control) -> str:
-        """Write a line that no BIRD understands."""
-        before = control.run(place(self.node), ["cat", BIRD_CONFIG]).out
-        write_bird_config(control, self.node, f"{before}\nthis line was left by a merge\n")
-        return before
-
-    def heal(self, control: Control, memory: str) -> None:
-        """Put the old file back, and have the pod made anew that may have given up on the broken one."""
-        write_bird_config(control, self.node, memory)
-        pods = "/api/v1/namespaces/calico-system/pods"
-        found = control.get(self.node.region, f"{pods}?fieldSelector=spec.nodeName={self.node.name}") or {}
-        for pod in found.get("items", ()):
-            control.delete(self.node.region, f"{pods}/{pod['metadata']['name']}")
-
-
-def write_bird_config(control: Control, node: LabNode, text: str) -> None:
-    """Replace the node's bird.cfg; BIRD reads it when it starts or is told to."""
-    control.run(place(node), ["tee", BIRD_CONFIG], text=text)
 
 
 @dataclass(frozen=True)
