@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from provision.lab import images
-from provision.lab.agents_config import AgentsConfig, ClusterAccess, host_tree
+from provision.lab.agents_config import FABRIC_READY, AgentsConfig, ClusterAccess, host_tree
 from provision.lab.calico.cni import CalicoPodNetwork
 from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.dns import ClusterDns
@@ -98,7 +98,7 @@ class Agents:
 
     async def _await_fabric(self) -> None:
         """The fabric is built by another process, which leaves a file when it is done."""
-        while not self._config.fabric_ready.exists():
+        while not FABRIC_READY.exists():
             await asyncio.sleep(LOOK_EVERY_S)
         self._fabric_ready.set()
 

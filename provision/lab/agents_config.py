@@ -13,7 +13,10 @@ from provision.lab.paths import INSIDE
 from provision.lab.topology import LabTopology, topology_from_spec
 
 FABRIC_READY = INSIDE / "fabric.ready"
+"""The file whose appearance says that the nodes' namespaces and links are there."""
+
 FIRST_KUBELET_PORT = 10250
+"""The k-th node of the lab serves on 127.0.0.1, this port plus k."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,10 @@ class AgentsConfig:
     Attributes:
         topology: the lab, by the numbers that it is computed from.
         clusters: one for each region, in the topology's order.
-        fabric_ready: the file whose appearance says that the nodes' namespaces and links are there.
-        first_kubelet_port: the k-th node of the lab serves on 127.0.0.1, this port plus k.
     """
 
     topology: LabTopology
     clusters: tuple[ClusterAccess, ...]
-    fabric_ready: Path = FABRIC_READY
-    first_kubelet_port: int = FIRST_KUBELET_PORT
 
     def cluster(self, region: str) -> ClusterAccess:
         """The access to that region's cluster. Raises KeyError when there is none."""
@@ -70,7 +69,7 @@ class AgentsConfig:
 
     def kubelet_port(self, node: str) -> int:
         """The port of that node's kubelet."""
-        return self.first_kubelet_port + [known.name for known in self.topology.nodes].index(node)
+        return FIRST_KUBELET_PORT + [known.name for known in self.topology.nodes].index(node)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON data."""
@@ -87,8 +86,6 @@ class AgentsConfig:
                 }
                 for cluster in self.clusters
             ],
-            "fabric_ready": str(self.fabric_ready),
-            "first_kubelet_port": self.first_kubelet_port,
         }
 
     @classmethod
@@ -107,8 +104,6 @@ class AgentsConfig:
                 )
                 for cluster in data["clusters"]
             ),
-            fabric_ready=Path(data["fabric_ready"]),
-            first_kubelet_port=data["first_kubelet_port"],
         )
 
 

@@ -80,19 +80,13 @@ class KubeContext:
     namespace: str = "default"
 
 
-def create_cluster_pki(
-    folder: Path,
-    region: str,
-    nodes: Mapping[str, IPv4Address],
-    identities: Sequence[Identity] = IDENTITIES,
-) -> ClusterPki:
+def create_cluster_pki(folder: Path, region: str, nodes: Mapping[str, IPv4Address]) -> ClusterPki:
     """Make a cluster's certificate authority, certificates and tokens in `folder`/`region`, mode 0700.
 
     Args:
         folder: the lab's pki folder.
         region: names the sub-folder and the certificate authority.
         nodes: InternalIP by node name; the kubelets' certificate names both, and 127.0.0.1.
-        identities: who gets a token.
 
     Raises:
         OSError: the folder cannot be written.
@@ -101,7 +95,7 @@ def create_cluster_pki(
     for each in (folder, home):
         each.mkdir(mode=0o700, exist_ok=True)
     authority = _Authority(f"meshproof-lab-{region}", home)
-    tokens = write_tokens(home / "tokens.json", identities)
+    tokens = write_tokens(home / "tokens.json", IDENTITIES)
     return ClusterPki(
         region=region,
         ca=authority.certificate_file,

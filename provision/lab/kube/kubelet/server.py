@@ -49,10 +49,9 @@ class NodeServer:
     def __init__(self, find_pod: FindPod, starter: ProcessStarter) -> None:
         self._find_pod = find_pod
         self._starter = starter
-        self._runner: web.AppRunner | None = None
 
     async def start(self, port: int, tls: ssl.SSLContext) -> None:
-        """Begins to listen. Raises OSError when the port is taken."""
+        """Begins to listen, until the process ends. Raises OSError when the port is taken."""
         app = web.Application()
         # GET is how a WebSocket begins; POST is what older API servers send for a stream.
         for method in ("GET", "POST"):
@@ -61,20 +60,14 @@ class NodeServer:
             app.router.add_route(method, "/portForward/{namespace}/{pod}", self._port_forward)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_get("/healthz", self._healthz)
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             app,
             access_log=None,
-            shutdown_timeout=1,
             max_line_size=LARGEST_LINE_BYTES,
             max_field_size=LARGEST_LINE_BYTES,
         )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls).start()
-
-    async def stop(self) -> None:
-        """Ends all sessions and stops listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok")
