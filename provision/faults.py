@@ -19,6 +19,10 @@ class FaultError(Exception):
     """A fault could not be planted, confirmed or healed; the environment's state is then not to be trusted."""
 
 
+PLANTED_TABLE = ("inet", "planted")
+"""Family and name of the nftables table that filters are planted in."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended: its exit code and both streams as text."""
@@ -73,7 +77,7 @@ class Step(Protocol):
         ...
 
     def heal(self, control: Control, memory: Any) -> None:
-        """Undo it. Must work on a half-applied step."""
+        """Undo what `apply` did, after it came to its end."""
         ...
 
 
@@ -143,21 +147,19 @@ class Delete:
 
 @dataclass(frozen=True)
 class Filter:
-    """Load an nftables table on a node or router. `body` is what stands inside the table's braces."""
+    """Load the planted nftables table on a node or router. `body` is what stands inside the table's braces."""
 
     place: str
     body: str
-    family: str = "inet"
-    table: str = "planted"
 
     def apply(self, control: Control) -> None:
         """Load it."""
-        ruleset = f"table {self.family} {self.table} {{\n{self.body}\n}}\n"
+        ruleset = f"table {' '.join(PLANTED_TABLE)} {{\n{self.body}\n}}\n"
         control.run(self.place, ["nft", "-f", "-"], text=ruleset)
 
     def heal(self, control: Control, memory: None) -> None:
         """Delete the table; absent already is fine."""
-        control.run(self.place, ["nft", "delete", "table", self.family, self.table], check=False)
+        control.run(self.place, ["nft", "delete", "table", *PLANTED_TABLE], check=False)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,11 @@ class Planted:
         self._done: list[tuple[Step, Any]] = []
 
     def apply(self) -> None:
-        """Apply every step in order. A step that fails leaves the earlier ones to `heal`."""
+        """Apply every step in order. A step that fails leaves the earlier ones to `heal`, and itself half done.
+
+        Raises:
+            FaultError: a step failed.
+        """
         for step in self.fault.steps:
             self._done.append((step, step.apply(self._control)))
 

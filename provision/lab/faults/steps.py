@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provision.faults import Confirm, Control, FaultError
-from provision.lab.images import BIRD_CONFIG
+from provision.faults import PLANTED_TABLE, Confirm, Control, FaultError
+from provision.lab.images import BIRD_CONFIG, BIRD_SOCKET
 from provision.lab.topology import LabNode, LabTopology, aws_calico
 
 LAB: LabTopology = aws_calico("faults")
 """The default size. Faults name places and addresses of it, so they are tried on labs of that size."""
 
 EAST, OHIO, WEST = LAB.regions
-_SOCKET = "/var/run/calico/bird.ctl"
 CALICO = "/apis/crd.projectcalico.org/v1"
 
 
@@ -26,7 +25,7 @@ def place(node: LabNode) -> str:
 
 def birdcl(control: Control, node: LabNode, *words: str, check: bool = True) -> str:
     """What the node's BIRD answers to a command."""
-    return control.run(place(node), ["birdcl", "-s", _SOCKET, *words], check=check).out
+    return control.run(place(node), ["birdcl", "-s", BIRD_SOCKET, *words], check=check).out
 
 
 def protocol(peer: LabNode) -> str:
@@ -163,12 +162,6 @@ def object_is_gone(region: str, path: str) -> Confirm:
     return lambda control: control.get(region, path) is None
 
 
-def ping_is_lost(source: str, target: object) -> Confirm:
-    """Three echoes from one place to an address stay unanswered."""
-    argv = ["ping", "-c", "3", "-i", "0.1", "-W", "1", str(target)]
-    return lambda control: control.run(source, argv, check=False).code == 1
-
-
-def table_is_loaded(where: str, family: str = "inet", table: str = "planted") -> Confirm:
+def table_is_loaded(where: str) -> Confirm:
     """The planted packet filter is in the kernel."""
-    return lambda control: control.run(where, ["nft", "list", "table", family, table], check=False).code == 0
+    return lambda control: control.run(where, ["nft", "list", "table", *PLANTED_TABLE], check=False).code == 0
