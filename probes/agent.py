@@ -1042,8 +1042,8 @@ ROUTE_KINDS = {
     6: "blackhole",
     7: "unreachable",
     8: "prohibit",
+    9: "throw",
 }
-ROUTE_KINDS[9] = "throw"
 
 
 def kernel(_operation: dict[str, Any], end: float) -> dict[str, Any]:

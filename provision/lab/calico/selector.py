@@ -1,7 +1,8 @@
 """Calico's label selectors: what `nodeSelector` and `peerSelector` choose.
 
-The grammar is Calico's for labels: `all()`, `has(k)`, `k == 'v'`, `k != 'v'`, `k in {'a', 'b'}`, `k not in {...}`,
-`!`, `&&`, `||` and brackets. A selector is parsed once and gives a predicate over labels.
+The grammar is the part of Calico's that meshes use: `all()`, `has(k)`, `k == 'v'`, `k != 'v'`, `k in {'a', 'b'}`,
+`k not in {...}`, `!`, `&&`, `||` and brackets. A selector is parsed once and gives a predicate over labels. The judges
+have a reader of their own (`analysis.selectors`): what plays Calico must share no mistake with what judges it.
 """
 
 from __future__ import annotations
