@@ -11,6 +11,7 @@ from provision.lab.kube.controllers.ownership import (
     is_active,
     is_ready,
     pod_from_template,
+    report,
     short_hash,
 )
 from provision.lab.kube.controllers.queue import Key
@@ -58,8 +59,7 @@ class DaemonSetController:
             by_node[node] = await self._create(daemon_set, node)
         await self._replace_outdated(daemon_set, list(by_node.values()))
         status = daemon_set_status(daemon_set, len(fitting), list(by_node.values()))
-        if status != {field: (daemon_set.get("status") or {}).get(field) for field in status}:
-            await self._client.patch_status(DAEMON_SETS, name, status, namespace)
+        await report(self._client, DAEMON_SETS, daemon_set, status)
 
     async def _create(self, daemon_set: KubeObject, node: str) -> KubeObject:
         template = daemon_set["spec"]["template"]

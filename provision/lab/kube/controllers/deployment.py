@@ -16,7 +16,7 @@ from provision.lab.kube.client import (
     NotFound,
     Reflector,
 )
-from provision.lab.kube.controllers.ownership import controller_of, owner_reference, short_hash, without_nulls
+from provision.lab.kube.controllers.ownership import controller_of, owner_reference, report, short_hash, without_nulls
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.rollout import Revision, RollingLimits, next_sizes
 from provision.lab.kube.controllers.selectors import selects
@@ -128,9 +128,7 @@ class DeploymentController:
         if revision and (meta.get("annotations") or {}).get(REVISION) != revision:
             patch = {"metadata": {"annotations": {REVISION: revision}}}
             await self._client.patch(DEPLOYMENTS, meta["name"], patch, meta["namespace"])
-        status = deployment_status(deployment, new, old, datetime.now(UTC))
-        if status != {field: (deployment.get("status") or {}).get(field) for field in status}:
-            await self._client.patch_status(DEPLOYMENTS, meta["name"], status, meta["namespace"])
+        await report(self._client, DEPLOYMENTS, deployment, deployment_status(deployment, new, old, datetime.now(UTC)))
 
 
 def same_template(replica_set: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:

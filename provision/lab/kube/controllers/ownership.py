@@ -80,6 +80,14 @@ def pod_from_template(
     }
 
 
+async def report(client: ApiClient, resource: Resource, obj: KubeObject, status: Mapping[str, Any]) -> None:
+    """Writes a status to an object that says something else."""
+    known = obj.get("status") or {}
+    if any(known.get(field) != value for field, value in status.items()):
+        meta = obj["metadata"]
+        await client.patch_status(resource, meta["name"], status, meta["namespace"])
+
+
 def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether the pod's node says that it is ready."""
     conditions = (pod.get("status") or {}).get("conditions") or ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provision.lab.kube.client import REPLICA_SETS, ApiClient, KubeObject, Reflector
-from provision.lab.kube.controllers.ownership import PodControl, is_active, is_ready, pod_from_template
+from provision.lab.kube.controllers.ownership import PodControl, is_active, is_ready, pod_from_template, report
 from provision.lab.kube.controllers.queue import Key
 
 
@@ -34,9 +34,7 @@ class ReplicaSetController:
         for pod in dispensable_first(pods)[: max(0, len(pods) - wanted)]:
             await self._pods.delete(pod)
             pods.remove(pod)
-        status = replica_set_status(replica_set, pods)
-        if status != {field: (replica_set.get("status") or {}).get(field) for field in status}:
-            await self._client.patch_status(REPLICA_SETS, name, status, namespace)
+        await report(self._client, REPLICA_SETS, replica_set, replica_set_status(replica_set, pods))
 
 
 def dispensable_first(pods: Sequence[KubeObject]) -> list[KubeObject]:

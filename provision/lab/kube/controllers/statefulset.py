@@ -19,6 +19,7 @@ from provision.lab.kube.controllers.ownership import (
     is_active,
     is_ready,
     pod_from_template,
+    report,
     short_hash,
 )
 from provision.lab.kube.controllers.queue import Key
@@ -47,9 +48,7 @@ class StatefulSetController:
         pods = {number: pod for pod in owned if (number := ordinal(pod, name)) is not None}
         if not await self._replace_ended(pods):
             await self._step(stateful_set, pods)
-        status = stateful_set_status(stateful_set, list(pods.values()))
-        if status != {field: (stateful_set.get("status") or {}).get(field) for field in status}:
-            await self._client.patch_status(STATEFUL_SETS, name, status, namespace)
+        await report(self._client, STATEFUL_SETS, stateful_set, stateful_set_status(stateful_set, list(pods.values())))
 
     async def _replace_ended(self, pods: Mapping[int, KubeObject]) -> bool:
         ended = [pod for pod in pods.values() if not is_active(pod) and "deletionTimestamp" not in pod["metadata"]]
