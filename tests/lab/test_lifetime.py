@@ -103,8 +103,8 @@ def test_the_host_sees_nothing_of_a_lab(home):
     assert not lab.folder.path.exists()
 
 
-def test_labs_stand_side_by_side(home, provision):
-    labs = [start(name) for name in ("left", "right")]
+def test_four_labs_stand_side_by_side(home, provision):
+    labs = [start(name) for name in ("north", "east", "south", "west")]
     try:
         for lab in labs:
             done = provision("exec", lab.state.name, "us-east-1/node-1", "--", "ping", "-c1", "-W2", "10.1.1.11")
