@@ -1,3 +1,5 @@
+"""The talk over BIRD's control socket."""
+
 import asyncio
 
 import pytest

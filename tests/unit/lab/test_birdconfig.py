@@ -1,3 +1,5 @@
+"""From Calico's objects to a BIRD configuration."""
+
 import re
 import shutil
 import subprocess

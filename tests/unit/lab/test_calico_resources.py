@@ -1,3 +1,5 @@
+"""Calico's objects as values, and what is no such object."""
+
 from ipaddress import IPv4Network
 
 import pytest

@@ -1,3 +1,5 @@
+"""Calico's label selectors."""
+
 import pytest
 
 from provision.lab.calico.selector import SelectorError, parse_selector

@@ -1,3 +1,5 @@
+"""From Services and a Corefile to what the DNS server is told."""
+
 from provision.lab.dns import configuration, forwards, records
 
 

@@ -1,3 +1,5 @@
+"""Tunnel endpoints and packet filter, from Calico's objects."""
+
 import re
 from dataclasses import replace
 from ipaddress import IPv4Network

@@ -1,3 +1,5 @@
+"""What an image runs in the lab."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""Addresses are given once, and given back."""
+
 import asyncio
 from copy import deepcopy
 from ipaddress import IPv4Address, IPv4Network

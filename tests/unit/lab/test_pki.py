@@ -1,3 +1,5 @@
+"""Keys, tokens and kubeconfigs of a cluster."""
+
 from __future__ import annotations
 
 import json

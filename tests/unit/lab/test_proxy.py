@@ -1,3 +1,5 @@
+"""From Services to packet filter rules."""
+
 from ipaddress import IPv4Address, IPv4Network
 
 from provision.lab.proxy import proxy_table, service_ports

@@ -1,3 +1,5 @@
+"""What a cluster of the lab holds from the start."""
+
 import json
 from ipaddress import IPv4Network
 

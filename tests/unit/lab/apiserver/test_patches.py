@@ -1,3 +1,5 @@
+"""The three patch formats, as a Kubernetes API server applies them."""
+
 from __future__ import annotations
 
 import copy

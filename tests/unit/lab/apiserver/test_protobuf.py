@@ -1,3 +1,5 @@
+"""What kubectl sends as protobuf is read like JSON."""
+
 from __future__ import annotations
 
 import pytest

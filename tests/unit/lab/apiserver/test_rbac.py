@@ -1,3 +1,5 @@
+"""Who may do what, by roles and their bindings."""
+
 from __future__ import annotations
 
 import pytest

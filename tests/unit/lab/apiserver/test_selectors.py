@@ -1,3 +1,5 @@
+"""Label and field selectors choose what Kubernetes would."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Objects, their revisions, and what watchers are told."""
+
 from __future__ import annotations
 
 import pytest

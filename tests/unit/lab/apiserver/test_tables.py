@@ -1,3 +1,5 @@
+"""What `kubectl get` prints."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
