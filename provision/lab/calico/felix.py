@@ -141,9 +141,12 @@ class Dataplane:
         if self._applied.device is not None:
             kernel.forget("ip", self._netns, [f"link del {TUNNEL_DEVICE}"])
         if device is not None:
+            # One source port for all flows, where Calico lets the kernel spread them: a lab has no parallel links to
+            # spread over, and every connection would cost each node two more entries in its connection tracker.
             add = (
                 f"link add {TUNNEL_DEVICE} address {device.mac} mtu {TUNNEL_MTU} type vxlan "
-                f"id {VXLAN_VNI} dstport {VXLAN_PORT} local {device.local} nolearning"
+                f"id {VXLAN_VNI} dstport {VXLAN_PORT} local {device.local} "
+                f"srcport {VXLAN_PORT} {VXLAN_PORT + 1} nolearning"
             )
             up = f"link set {TUNNEL_DEVICE} up"
             kernel.ip(self._netns, [add, f"address add {device.address}/32 dev {TUNNEL_DEVICE}", up])
