@@ -22,8 +22,11 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
     observers = churn.standing(on_host=True, outside=region.name)
     addressing = churn.addressing()
     known = [block.cidr for block in addressing.blocks if (block.region, block.node) == (region.name, host.node)]
-    if churn.in_order(region.name, observers, churn.holds_routes(known), what=f"the routes to {host.node}"):
-        claim_and_release(churn, host, spare_block(region, addressing), observers, budget)
+    spare = spare_block(region, addressing)
+    if spare is None:
+        churn.miss(region.name, "a new block", f"every block of {region.pod_cidr} is taken")
+    elif churn.in_order(region.name, observers, churn.holds_routes(known), what=f"the routes to {host.node}"):
+        claim_and_release(churn, host, spare, observers, budget)
 
     evidence.json("history.json", churn.history)
     require(

@@ -329,7 +329,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-016",
         steps=(_announce(str(next(_OHIO_A.block.subnets(prefixlen_diff=1)))),),
         confirm=route_is_there(_EAST_B, next(_OHIO_A.block.subnets(prefixlen_diff=1))),
-        follows=MESH_PATHS | {"NET-ROUTE-009", "NET-POD-006"},
+        follows=MESH_PATHS | {"NET-POD-006", "NET-POD-008", "NET-ROUTE-008", "NET-ROUTE-009"},
     ),
     Fault(
         name="stale-route",
@@ -344,6 +344,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=route_is_there(_EAST_B, _VACANT),
+        follows=frozenset({"NET-ROUTE-009"}),
     ),
     Fault(
         name="new-blocks-withheld",
