@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="aws-calico", choices=sorted(CATALOGUES))
     parser.add_argument("--fault", action="append", metavar="NAME", help="only this one; repeatable")
     parser.add_argument("--sample", type=int, metavar="N", help="only N faults, spread over the catalogue")
-    parser.add_argument("--labs", type=int, default=2, metavar="N", help="labs side by side (default 2)")
+    parser.add_argument("--labs", type=int, default=3, metavar="N", help="labs side by side (default 3)")
     parser.add_argument("--list", action="store_true", help="list the faults and stop")
     options = parser.parse_args(arguments)
     faults = CATALOGUES[options.profile]()
