@@ -23,7 +23,7 @@ SUBNET_BRIDGE = "subnet"
 
 NODE_INTERFACE = "eth0"
 
-PEERING_RATE = "500mbit"
+PEERING_RATE = "300mbit"
 """Regions are joined by lines of a limited rate. Without one, veth would carry plain packets at the speed of memory and
 encapsulated ones at the speed of the processor, and the share of throughput that pods get would say nothing."""
 
@@ -235,7 +235,7 @@ def _limit_peerings(topology: LabTopology, region: LabRegion) -> None:
     neighbours = [peering.b if peering.a == region.name else peering.a for peering in topology.peerings_of(region.name)]
     kernel.tc(
         region.router,
-        (f"qdisc add dev {name} root tbf rate {PEERING_RATE} burst 256kb latency 50ms" for name in neighbours),
+        (f"qdisc add dev {name} root tbf rate {PEERING_RATE} burst 128kb latency 50ms" for name in neighbours),
     )
 
 
