@@ -1,0 +1,47 @@
+"""What the measurements say, and what they say of mistakes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench", TOOL)
+    assert spec and spec.loader
+    module = sys.modules["bench"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_figure_is_measured_once(bench: ModuleType) -> None:
+    assert [key for experiment in bench.EXPERIMENTS for key in experiment.keys] == list(bench.FIGURES)
+
+
+def test_the_data_holds_medians_and_the_machine(bench: ModuleType) -> None:
+    data = bench.as_data({"lab_up_s": [4.0, 2.5, 3.0], "probes_per_s": [6000.4]}, {"cores": 2})
+    assert data == {"lab_up_s": 3.0, "probes_per_s": 6000, "machine": {"cores": 2}}
+
+
+def test_the_table_tells_which_budgets_are_kept(bench: ModuleType) -> None:
+    samples = {"lab_up_s": [3.5], "lab_down_s": [0.2], "probes_per_s": [12_000.0], "mesh_27_s": [1.0]}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in bench.as_table(samples).splitlines()]
+    kept = {row[0]: row[-1] for row in rows[2:]}
+    assert kept == {"lab_up_s": "NO", "lab_down_s": "yes", "probes_per_s": "yes", "mesh_27_s": "-"}
+
+
+@pytest.mark.parametrize("arguments", [["--only", "lab_upp"], ["--runs", "0"], ["--fast"]])
+def test_a_mistake_is_told_in_a_line(
+    bench: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench.main(arguments)
+    assert ended.value.code == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
