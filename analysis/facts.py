@@ -34,7 +34,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Node:
-    """A Kubernetes node; `internal_ip` is its first IPv4 InternalIP."""
+    """A Kubernetes node; `internal_ip` is its first IPv4 InternalIP, `conditions` its (type, status) pairs."""
 
     region: str
     name: str
@@ -42,6 +42,7 @@ class Node:
     ready: bool
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
+    conditions: tuple[tuple[str, str], ...] = ()
 
     def label(self, key: str) -> str | None:
         """The value of that label, or None."""
@@ -50,7 +51,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that is not finished. `created` is the API's RFC 3339 text."""
+    """A pod that is not finished. `created` is the API's RFC 3339 text, `host_ports` the node's ports it occupies."""
 
     region: str
     namespace: str
@@ -63,6 +64,7 @@ class Pod:
     labels: tuple[tuple[str, str], ...] = ()
     created: str = ""
     terminating: bool = False
+    host_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class Peering:
     """A configured peering (Calico BGPPeer).
 
     `peer_ip` or `peer_selector` names the remote side; `node`/`node_selector` the local one (both None: all nodes).
+    `authenticated` says that a password is configured (RFC 2385).
     """
 
     region: str
@@ -197,6 +200,16 @@ class Peering:
     peer_selector: str | None = None
     as_number: int | None = None
     keep_next_hop: bool = False
+    authenticated: bool = False
+
+
+@dataclass(frozen=True)
+class DnsForward:
+    """Where a cluster's DNS sends questions about a zone (CoreDNS `forward`); files such as resolv.conf are left out."""
+
+    region: str
+    zone: str
+    targets: tuple[tuple[IPv4Address, int], ...]
 
 
 @dataclass(frozen=True)
@@ -206,6 +219,7 @@ class MeshConfiguration:
     identities: tuple[ClusterIdentity, ...]
     node_overrides: tuple[NodeOverride, ...] = ()
     peerings: tuple[Peering, ...] = ()
+    dns_forwards: tuple[DnsForward, ...] = ()
     gaps: tuple[Gap, ...] = ()
 
 
@@ -488,4 +502,291 @@ class PathQuality:
     """Speed of every ordered pair of regions, measured pod to pod and node to node in turn."""
 
     pairs: tuple[RegionPairQuality, ...]
+    gaps: tuple[Gap, ...] = ()
+
+
+# --- components: what runs the mesh -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the CNI in one cluster, as its own status or its workload object shows it.
+
+    Attributes:
+        name: "calico-node", "tigerastatus/calico", "cilium", "cilium-operator", "clustermesh-apiserver", or, for an
+            agent that tells its own state, "cilium-agent on NODE".
+        healthy: what it says of itself; None when it says nothing.
+        wanted: replicas that there should be, None where that means nothing.
+        ready: replicas that are ready.
+        version: the version that runs ("v3.24.5", "1.16.5"), "" when it is not told.
+        message: its own words, for evidence.
+    """
+
+    region: str
+    name: str
+    healthy: bool | None
+    wanted: int | None = None
+    ready: int | None = None
+    version: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Datapath:
+    """How a node says that it forwards, which must be the same in all clusters.
+
+    Attributes:
+        routing: "tunnel" or "native".
+        encapsulation: "vxlan", "geneve", "ipip" or "none".
+        port: the tunnel's UDP port, None without one.
+        vni: the VXLAN identifier where the device has a fixed one.
+        foreign_devices: names of network devices that another CNI has made (flannel.1, cni0, ...).
+        masquerades: None when not told, else whether the node rewrites the source of pods' packets that leave.
+        not_masqueraded: destinations that keep the pod's source address, as the node tells them.
+    """
+
+    region: str
+    node: str
+    routing: str
+    encapsulation: str
+    port: int | None = None
+    vni: int | None = None
+    foreign_devices: tuple[str, ...] = ()
+    masquerades: bool | None = None
+    not_masqueraded: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class Components:
+    """Health, versions and settings of what runs the mesh, in every cluster."""
+
+    components: tuple[Component, ...]
+    datapaths: tuple[Datapath, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+# --- federation: what the clusters' control planes know of each other ---------------------------------------------
+
+
+@dataclass(frozen=True)
+class RemoteCluster:
+    """A connection from one cluster (or one of its nodes' agents) to the store of another cluster.
+
+    The store is the clustermesh etcd (Cilium) or the remote API server (Calico federation).
+
+    Attributes:
+        region: who looks.
+        node: whose agent looks; None where the cluster as a whole has one connection.
+        remote: the name that the other cluster is configured under.
+        connected: there is a connection now.
+        ready: connected, and the remote cluster's own settings are known where they must be.
+        synced: everything that the store holds has arrived once; None when not told.
+        nodes: nodes of the remote cluster that are known through it, None when not told.
+        endpoints: endpoints likewise.
+        identities: identities likewise.
+        cluster_id: what the remote cluster says its id is.
+        failures: how often the connection was lost.
+        message: the agent's own words, for evidence.
+    """
+
+    region: str
+    node: str | None
+    remote: str
+    connected: bool
+    ready: bool
+    synced: bool | None = None
+    nodes: int | None = None
+    endpoints: int | None = None
+    identities: int | None = None
+    cluster_id: int | None = None
+    failures: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteSetting:
+    """How a cluster is told to reach the store of another: where, under which name, with which files.
+
+    Attributes:
+        remote: the name that the other cluster is configured under.
+        host: host name of the endpoint ("crdb-cilium-westus.mesh.cilium.io"), or an address.
+        port: TCP port.
+        addresses: what the host name stands for on the nodes (hostAliases); the host itself when it is an address.
+        credentials: names of the credentials that are there and are not empty ("ca", "certificate", "key", "token").
+        trusted: SHA-256 fingerprints (hex) of the authorities that the store's certificate is checked against.
+    """
+
+    region: str
+    remote: str
+    host: str
+    port: int
+    addresses: tuple[IPv4Address, ...] = ()
+    credentials: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoreCertificate:
+    """The certificate that a cluster's store shows to those who connect from another cluster.
+
+    Attributes:
+        region: whose store.
+        seen_from: the region that it was seen from.
+        host: the name that it was asked under.
+        names: DNS names and addresses that it is valid for.
+        verified: it was verified by the authorities that `seen_from` trusts and for `host`; None when not tried.
+        problem: why the verification failed, in the library's words.
+        issuer: subject of its issuer (RFC 4514).
+        not_after: its end, RFC 3339.
+    """
+
+    region: str
+    seen_from: str
+    host: str
+    names: tuple[str, ...]
+    verified: bool | None
+    problem: str = ""
+    issuer: str = ""
+    not_after: str = ""
+
+
+class Credential(str, Enum):
+    """As whom an access to a store was tried."""
+
+    REMOTE = "remote"
+    """As the other cluster, with what it was given for this."""
+
+    NONE = "none"
+    """Without any credential, over TLS."""
+
+    FOREIGN = "foreign"
+    """With a client certificate (or token) that an unknown authority has issued."""
+
+    PLAIN = "plain"
+    """Without TLS."""
+
+
+class Access(str, Enum):
+    """What was tried at a store."""
+
+    READ = "read"
+    WRITE = "write"
+    CONNECT = "connect"
+
+
+@dataclass(frozen=True)
+class AccessTrial:
+    """One attempt to use a cluster's store, and whether it was let in.
+
+    A write is tried so that nothing changes where it is let through (a key of one's own, removed again; a dry run, an
+    access review).
+
+    Attributes:
+        region: whose store.
+        tried_from: the region it was tried from.
+        allowed: True when it was let through, False when the store refused it, None when the store could not be asked.
+        detail: what the store said.
+    """
+
+    region: str
+    tried_from: str
+    credential: Credential
+    access: Access
+    allowed: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StoreKnock:
+    """A TCP connection from a node to the store of another cluster, at an address it is configured with."""
+
+    region: str
+    node: str
+    remote: str
+    address: IPv4Address
+    port: int
+    outcome: ProbeOutcome
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StoreContent:
+    """How many entries of a cluster's store belong to which cluster. `cached` entries are declared copies of others'."""
+
+    region: str
+    owner: str
+    kind: str
+    entries: int
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class KnownNode:
+    """A node that a node's agent knows of, in its own cluster or another.
+
+    Attributes:
+        region: whose agent.
+        node: the node that the agent runs on.
+        cluster: name of the cluster that the known node is said to be in.
+        name: the known node.
+        address: where its agent sends packets for it.
+        pod_cidrs: the blocks it is said to own.
+    """
+
+    region: str
+    node: str
+    cluster: str
+    name: str
+    address: IPv4Address | None
+    pod_cidrs: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownIdentity:
+    """How many identities of a cluster a node's agent knows; `foreign_numbers` of them lie outside its id's range."""
+
+    region: str
+    node: str
+    cluster: str
+    identities: int
+    foreign_numbers: int = 0
+
+
+@dataclass(frozen=True)
+class NodeHealth:
+    """Whether a node's agent reaches another node, by its own health probe."""
+
+    region: str
+    node: str
+    cluster: str
+    name: str
+    reachable: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class GlobalService:
+    """A Service that several clusters answer for, and its backends as one cluster's agents see them, by cluster."""
+
+    region: str
+    namespace: str
+    name: str
+    backends: tuple[tuple[str, int], ...]
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What the clusters' control planes know of each other, and how they may get at it."""
+
+    remotes: tuple[RemoteCluster, ...] = ()
+    settings: tuple[RemoteSetting, ...] = ()
+    certificates: tuple[StoreCertificate, ...] = ()
+    trials: tuple[AccessTrial, ...] = ()
+    knocks: tuple[StoreKnock, ...] = ()
+    contents: tuple[StoreContent, ...] = ()
+    nodes: tuple[KnownNode, ...] = ()
+    identities: tuple[KnownIdentity, ...] = ()
+    health: tuple[NodeHealth, ...] = ()
+    services: tuple[GlobalService, ...] = ()
     gaps: tuple[Gap, ...] = ()

@@ -30,7 +30,8 @@ class Capability(str, Enum):
     """Checks may restart agents, drain nodes and take addresses away for a moment."""
 
     FEDERATION = "federation"
-    """Endpoints of the other clusters are known by identity (Calico Enterprise or Cloud)."""
+    """Control planes of the clusters read each other's stores: Cilium Cluster Mesh, or Calico's remote cluster
+    configurations (Enterprise, Cloud). Endpoints of the other clusters are then known by identity."""
 
     NODE_SHELL = "node-shell"
     """The provider can run privileged commands on nodes."""

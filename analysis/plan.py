@@ -63,6 +63,7 @@ class RegionPlan:
         block_size: prefix length of the block a node owns (26 for Calico, 24 for Cilium).
         as_number: the cluster's AS (Calico), else None.
         cluster_id: the Cilium cluster id, or the Calico route reflector cluster id as text.
+        cluster_name: the name that the cluster bears in a Cilium mesh, else None.
         route_reflector_selector: label selector ("key=value") of the nodes that reflect routes.
         route_reflector_nodes: names of those nodes, when the file names them instead.
     """
@@ -77,6 +78,7 @@ class RegionPlan:
     network: IPv4Network | None = None
     as_number: int | None = None
     cluster_id: str | None = None
+    cluster_name: str | None = None
     route_reflector_selector: str | None = None
     route_reflector_nodes: tuple[str, ...] = ()
 
