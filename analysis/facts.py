@@ -205,7 +205,7 @@ class Peering:
 
 @dataclass(frozen=True)
 class DnsForward:
-    """Where a cluster's DNS sends questions about a zone (CoreDNS `forward`); files such as resolv.conf are left out."""
+    """Where a cluster's DNS sends questions about a zone (CoreDNS `forward`); files are left out."""
 
     region: str
     zone: str
@@ -711,7 +711,7 @@ class StoreKnock:
 
 @dataclass(frozen=True)
 class StoreContent:
-    """How many entries of a cluster's store belong to which cluster. `cached` entries are declared copies of others'."""
+    """How many entries of a cluster's store belong to which cluster. `cached` ones are declared copies of others'."""
 
     region: str
     owner: str
