@@ -431,11 +431,29 @@ class AgentHealth:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Which pairs of pods were to be probed where all of them were too many (`analysis.sampling`).
+
+    Attributes:
+        seed: what the sample was drawn from: with it and the endpoints, anybody can draw it again.
+        node_pairs: ordered pairs of distinct nodes; the sample has a pair of pods for each.
+        pod_pairs: ordered pairs of pods in the sample.
+        all_pod_pairs: ordered pairs of pods that there are.
+    """
+
+    seed: str
+    node_pairs: int
+    pod_pairs: int
+    all_pod_pairs: int
+
+
+@dataclass(frozen=True)
 class ReachabilityMatrix:
-    """Every ordered pair of probe endpoints, by protocol.
+    """Every ordered pair of probe endpoints, by protocol, or a sample of them.
 
     `probes` holds pod-to-pod probes and, where node probes are allowed, node-to-node ones; pods and nodes are told
-    apart by `Endpoint.on_host` and never mixed in one probe.
+    apart by `Endpoint.on_host` and never mixed in one probe. With a `sampling`, not every pair of pods was probed, but
+    every ordered pair of nodes.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -443,6 +461,7 @@ class ReachabilityMatrix:
     agents: tuple[AgentHealth, ...]
     probes_per_second: float | None = None
     gaps: tuple[Gap, ...] = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
