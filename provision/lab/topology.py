@@ -1,21 +1,24 @@
-"""The lab as numbers and names: which regions, routers, nodes and addresses a lab of a given size has.
+"""The lab as numbers and names: which regions, routers, nodes and addresses a lab of a given profile and size has.
 
 Pure arithmetic, shared by everything that builds, feeds or breaks the lab. The figures of the first three regions
-are those of the published environment (environment.md 1.1 and 1.2); further regions continue the series.
+are those of the published environments (environment.md 1.1 and 1.2, 1.4 and 1.5); further regions continue the series.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
 
-REGION_NAMES = (
+AWS_CALICO = "aws-calico"
+AZURE_CILIUM = "azure-cilium"
+
+AWS_REGIONS = (
     "us-east-1",
     "us-east-2",
     "us-west-1",
@@ -25,13 +28,32 @@ REGION_NAMES = (
     "ap-south-1",
     "ap-northeast-1",
 )
-MAX_REGIONS = len(REGION_NAMES)
+AZURE_REGIONS = (
+    "eastus",
+    "westus",
+    "northeurope",
+    "southeastasia",
+    "uksouth",
+    "japaneast",
+    "brazilsouth",
+    "australiaeast",
+)
+MAX_REGIONS = 8
 MAX_NODES = 200
+MAX_PODS = 50
 FIRST_AS = 64512
-BLOCK_SIZE = 26
+CALICO_BLOCK_SIZE = 26
+CILIUM_BLOCK_SIZE = 24
 UNDERLAY_MTU = 1500
 VXLAN_PORT = 4789
 VXLAN_VNI = 4096
+CILIUM_PORT = 8472
+CILIUM_VNI = 2
+"""In Cilium's tunnels the identifier is the sender's security identity; the lab's carry this one, `world`."""
+
+FIRST_STORE_PORT = 32379
+FIRST_DNS_PORT = 31449
+MESH_DOMAIN = "mesh.cilium.io"
 REFLECTOR_LABEL = "route-reflector"
 INTERNET = "internet"
 EGRESS = EgressTarget(IPv4Address("198.51.100.10"), 80)
@@ -53,11 +75,13 @@ class LabNode:
     """A node. Its network namespace has its name; `alias` is the short name inside the region ("node-2").
 
     Attributes:
-        number: 1 for the control plane, which is the route reflector too.
+        number: from 1, which is a control plane in every profile.
         address: InternalIP, on eth0.
         block: the block of pod addresses that the node owns from the start.
-        tunnel_address: address of the tunnel device: the first of the block.
+        tunnel_address: the node's own address in its block: that of Calico's tunnel device, or Cilium's internal one.
         tunnel_mac: MAC address of the tunnel device.
+        is_control_plane: whether the cluster's servers run on it.
+        is_reflector: whether it reflects BGP routes.
     """
 
     region: str
@@ -68,11 +92,8 @@ class LabNode:
     block: IPv4Network
     tunnel_address: IPv4Address
     tunnel_mac: str
-
-    @property
-    def is_reflector(self) -> bool:
-        """The first node of a region is its control plane and its route reflector."""
-        return self.number == 1
+    is_control_plane: bool
+    is_reflector: bool
 
     @property
     def netns(self) -> str:
@@ -82,7 +103,7 @@ class LabNode:
 
 @dataclass(frozen=True)
 class LabRegion:
-    """A region: one VPC with its router, one subnet, one cluster. `plan` holds the ranges."""
+    """A region: one VPC or VNet with its router, one subnet, one cluster. `plan` holds the ranges."""
 
     index: int
     plan: RegionPlan
@@ -95,7 +116,7 @@ class LabRegion:
 
     @property
     def router(self) -> str:
-        """Name of the VPC router's network namespace."""
+        """Name of the network namespace of the VPC's or VNet's router."""
         return f"vpc-{self.name}"
 
     @property
@@ -103,10 +124,25 @@ class LabRegion:
         """The router's address in the node subnet: its first."""
         return self.plan.node_cidr[1]
 
+    @property
+    def store_port(self) -> int:
+        """Cilium: the port on every node at which other clusters reach this one's store."""
+        return FIRST_STORE_PORT + self.index
+
+    @property
+    def store_host(self) -> str:
+        """Cilium: the name that other clusters know this one's store by."""
+        return f"{self.plan.cluster_name}.{MESH_DOMAIN}"
+
+    @property
+    def dns_port(self) -> int:
+        """Cilium: the port on every node at which other clusters reach this one's DNS."""
+        return FIRST_DNS_PORT + self.index
+
 
 @dataclass(frozen=True)
 class Peering:
-    """A VPC peering: a link between two routers with a link-local /30 of its own."""
+    """A peering of two networks: a link between two routers with a link-local /30 of its own."""
 
     a: str
     b: str
@@ -116,9 +152,10 @@ class Peering:
 
 @dataclass(frozen=True)
 class LabTopology:
-    """A whole lab."""
+    """A whole lab. `profile` is the key of its profile in `TOPOLOGIES`."""
 
     profile: str
+    cni: Cni
     name: str
     regions: tuple[LabRegion, ...]
     pods_per_node: int
@@ -172,14 +209,23 @@ class LabTopology:
         return Plan(
             name=self.name,
             profile=self.profile,
-            cni=Cni.CALICO_BGP,
+            cni=self.cni,
             encapsulation=Encapsulation.VXLAN,
             regions=tuple(region.plan for region in self.regions),
-            services_routed=True,
+            services_routed=self.cni is Cni.CALICO_BGP,
             budgets=Budgets(),
             database=DatabasePlan(namespaces=tuple((region.name, region.name) for region in self.regions)),
             egress=EGRESS,
         )
+
+
+class TopologyBuilder(Protocol):
+    """Makes the topology of a profile; every number has the published environment's as its default."""
+
+    def __call__(
+        self, name: str, *, regions: int = ..., nodes: int = ..., pods: int = ..., timers: Timers = ...
+    ) -> LabTopology:
+        """See `aws_calico`."""
 
 
 def aws_calico(
@@ -197,19 +243,40 @@ def aws_calico(
     Raises:
         ValueError: a number is out of range.
     """
-    if not 2 <= regions <= MAX_REGIONS:
-        raise ValueError(f"a lab has 2 to {MAX_REGIONS} regions, not {regions}")
-    if not 1 <= nodes <= MAX_NODES:
-        raise ValueError(f"a region has 1 to {MAX_NODES} nodes, not {nodes}")
-    if not 0 <= pods <= 50:
-        raise ValueError(f"a node has 0 to 50 sample pods, not {pods}")
+    _check_size(regions, nodes, pods)
     return LabTopology(
-        profile="aws-calico",
+        profile=AWS_CALICO,
+        cni=Cni.CALICO_BGP,
         name=name,
-        regions=tuple(_region(index, nodes) for index in range(regions)),
+        regions=tuple(_aws_region(index, nodes) for index in range(regions)),
         pods_per_node=pods,
         timers=timers,
     )
+
+
+def azure_cilium(
+    name: str, *, regions: int = 3, nodes: int = 3, pods: int = 1, timers: Timers = Timers.FAST
+) -> LabTopology:
+    """The `azure-cilium` profile. Its numbers have the same meaning as those of `aws_calico`.
+
+    Raises:
+        ValueError: a number is out of range, or BGP timers are asked for.
+    """
+    _check_size(regions, nodes, pods)
+    if timers is not Timers.FAST:
+        raise ValueError(f"there is no BGP in a lab of the profile {AZURE_CILIUM}, so it takes no timers")
+    return LabTopology(
+        profile=AZURE_CILIUM,
+        cni=Cni.CILIUM_CLUSTERMESH,
+        name=name,
+        regions=tuple(_azure_region(index, nodes) for index in range(regions)),
+        pods_per_node=pods,
+        timers=timers,
+    )
+
+
+TOPOLOGIES: Mapping[str, TopologyBuilder] = {AWS_CALICO: aws_calico, AZURE_CILIUM: azure_cilium}
+"""The builder of every profile's topology, by the profile's name."""
 
 
 def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
@@ -219,9 +286,9 @@ def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
         ValueError: the profile is not known, or a number is out of range.
         KeyError: a field is missing.
     """
-    if spec["profile"] != "aws-calico":
+    if spec["profile"] not in TOPOLOGIES:
         raise ValueError(f"no lab profile {spec['profile']!r}")
-    return aws_calico(
+    return TOPOLOGIES[spec["profile"]](
         spec["name"],
         regions=spec["regions"],
         nodes=spec["nodes"],
@@ -230,8 +297,22 @@ def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
     )
 
 
-def _region(index: int, node_count: int) -> LabRegion:
-    name = REGION_NAMES[index]
+def vtep_mac(node: IPv4Address) -> str:
+    """The MAC address of a Cilium node's tunnel device, which the other nodes know from the node's address alone."""
+    return "66:c1:" + ":".join(f"{byte:02x}" for byte in node.packed)
+
+
+def _check_size(regions: int, nodes: int, pods: int) -> None:
+    if not 2 <= regions <= MAX_REGIONS:
+        raise ValueError(f"a lab has 2 to {MAX_REGIONS} regions, not {regions}")
+    if not 1 <= nodes <= MAX_NODES:
+        raise ValueError(f"a region has 1 to {MAX_NODES} nodes, not {nodes}")
+    if not 0 <= pods <= MAX_PODS:
+        raise ValueError(f"a node has 0 to {MAX_PODS} sample pods, not {pods}")
+
+
+def _aws_region(index: int, node_count: int) -> LabRegion:
+    name = AWS_REGIONS[index]
     # 192.168.0.0/16 holds four /18; further regions take theirs from the shared address space of RFC 6598.
     pod_cidr = IPv4Network(f"192.168.{64 * index}.0/18") if index < 4 else IPv4Network(f"100.{64 + index}.0.0/18")
     service_cidr = IPv4Network(f"172.{20 + index}.0.0/16")
@@ -243,25 +324,71 @@ def _region(index: int, node_count: int) -> LabRegion:
         service_cidr=service_cidr,
         dns_address=service_cidr[10],
         node_count=node_count,
-        block_size=BLOCK_SIZE,
+        block_size=CALICO_BLOCK_SIZE,
         as_number=FIRST_AS + index,
         cluster_id=f"244.0.0.{index + 1}",
         route_reflector_selector=f"{REFLECTOR_LABEL}=true",
     )
-    blocks = list(pod_cidr.subnets(new_prefix=BLOCK_SIZE))
-    nodes = []
-    for number in range(1, node_count + 1):
-        block = blocks[number]
-        nodes.append(
-            LabNode(
-                region=name,
-                number=number,
-                name=f"{name}-node-{number}",
-                alias=f"node-{number}",
-                address=plan.node_cidr[9 + number],
-                block=block,
-                tunnel_address=block[0],
-                tunnel_mac=f"66:00:00:{index:02x}:{number >> 8:02x}:{number & 255:02x}",
-            )
-        )
-    return LabRegion(index=index, plan=plan, nodes=tuple(nodes))
+    blocks = _blocks(plan)
+    return LabRegion(index, plan, tuple(_aws_node(index, plan, number, blocks) for number in _numbers(node_count)))
+
+
+def _aws_node(index: int, plan: RegionPlan, number: int, blocks: Sequence[IPv4Network]) -> LabNode:
+    """The first node is the control plane and the reflector. Calico leaves the pool's first block to nobody here."""
+    block = blocks[number]
+    return LabNode(
+        region=plan.name,
+        number=number,
+        name=f"{plan.name}-node-{number}",
+        alias=f"node-{number}",
+        address=plan.node_cidr[9 + number],
+        block=block,
+        tunnel_address=block[0],
+        tunnel_mac=f"66:00:00:{index:02x}:{number >> 8:02x}:{number & 255:02x}",
+        is_control_plane=number == 1,
+        is_reflector=number == 1,
+    )
+
+
+def _azure_region(index: int, node_count: int) -> LabRegion:
+    name = AZURE_REGIONS[index]
+    service_cidr = IPv4Network("10.43.0.0/16")  # k3s' default, in every cluster
+    plan = RegionPlan(
+        name=name,
+        network=IPv4Network(f"10.{index + 1}.0.0/16"),
+        node_cidr=IPv4Network(f"10.{index + 1}.1.0/24"),
+        pod_cidr=IPv4Network(f"10.{index + 10}.0.0/16"),
+        service_cidr=service_cidr,
+        dns_address=service_cidr[10],
+        node_count=node_count,
+        block_size=CILIUM_BLOCK_SIZE,
+        cluster_id=str(index + 1),
+        cluster_name=f"crdb-cilium-{name}",
+    )
+    blocks = _blocks(plan)
+    return LabRegion(index, plan, tuple(_azure_node(plan, number, blocks) for number in _numbers(node_count)))
+
+
+def _azure_node(plan: RegionPlan, number: int, blocks: Sequence[IPv4Network]) -> LabNode:
+    """All nodes are servers of k3s. Azure keeps the first four addresses of a subnet to itself."""
+    address, block = plan.node_cidr[3 + number], blocks[number - 1]
+    return LabNode(
+        region=plan.name,
+        number=number,
+        name=f"crdb-{plan.name}-node{number}",
+        alias=f"node-{number}",
+        address=address,
+        block=block,
+        tunnel_address=block[1],
+        tunnel_mac=vtep_mac(address),
+        is_control_plane=True,
+        is_reflector=False,
+    )
+
+
+def _blocks(plan: RegionPlan) -> list[IPv4Network]:
+    return list(plan.pod_cidr.subnets(new_prefix=plan.block_size))
+
+
+def _numbers(node_count: int) -> range:
+    return range(1, node_count + 1)

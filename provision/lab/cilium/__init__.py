@@ -1,0 +1,1 @@
+"""The parts of a lab that play Cilium Cluster Mesh."""

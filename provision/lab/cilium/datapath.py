@@ -1,0 +1,242 @@
+"""A node's datapath: Cilium's devices and routes, and routing tables that play its BPF maps.
+
+In Cilium the main table only leads pod traffic to `cilium_host`, where BPF programs look up the endpoint or the tunnel.
+The lab has no BPF: two routing tables that are looked up before the main one play the two maps. What is in neither
+falls through to `cilium_host` and is lost there, as a packet is for which Cilium has no tunnel endpoint.
+
+`Datapath` brings a node's kernel to a state; `tunnel_map` and `endpoint_map` read the kernel, whoever wrote there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from provision.lab import kernel
+from provision.lab.topology import CILIUM_PORT, CILIUM_VNI, UNDERLAY_MTU, vtep_mac
+
+HOST_DEVICE = "cilium_host"
+NET_DEVICE = "cilium_net"
+TUNNEL_DEVICE = "cilium_vxlan"
+ROUTE_MTU = UNDERLAY_MTU - 50
+"""Cilium's devices have the underlay's MTU; the room for the tunnel's header is left by the routes."""
+
+ENDPOINT_TABLE = 1001
+"""Plays the map `cilium_lxc`: the node's own pods, each with its device."""
+
+TUNNEL_TABLE = 1002
+"""Plays the map `cilium_tunnel_map`: the pod CIDR of every other node, with the node to send to."""
+
+FILTER_TABLE = "ip cilium"
+
+_PREFERENCES = {ENDPOINT_TABLE: 21, TUNNEL_TABLE: 22}
+_TEAR_DOWN = (
+    f"link del {HOST_DEVICE}",
+    f"link del {TUNNEL_DEVICE}",
+    *(f"rule del preference {preference}" for preference in _PREFERENCES.values()),
+)
+"""Undoes `set_up`: routes go with their devices. Pods stay connected."""
+
+
+@dataclass(frozen=True)
+class LocalNode:
+    """What a node is told of itself.
+
+    Attributes:
+        address: its InternalIP, where the tunnels to it end.
+        pod_cidr: the addresses of its pods.
+        router: its CiliumInternalIP: the address of `cilium_host`, which its pods have as their gateway.
+        cluster_cidr: the pool of its cluster's pods, towards which nothing is masqueraded.
+    """
+
+    address: IPv4Address
+    pod_cidr: IPv4Network
+    router: IPv4Address
+    cluster_cidr: IPv4Network
+
+
+@dataclass(frozen=True)
+class DatapathState:
+    """What a node's kernel should hold. `local` is None until the node has a pod CIDR.
+
+    Attributes:
+        tunnels: pod CIDR of every other node of all clusters, and the node's address.
+    """
+
+    local: LocalNode | None = None
+    tunnels: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, order=True)
+class TunnelEntry:
+    """An entry of a node's tunnel map, as the kernel has it.
+
+    Attributes:
+        pod_cidr: the destination.
+        endpoint: the node that packets are sent to.
+        vni: the network identifier that they are sent with.
+        device: the tunnel device.
+    """
+
+    pod_cidr: IPv4Network
+    endpoint: IPv4Address
+    vni: int
+    device: str
+
+
+@dataclass(frozen=True, order=True)
+class Endpoint:
+    """A pod of a node, and the node's end of its veth pair."""
+
+    address: IPv4Address
+    device: str
+
+
+class Datapath:
+    """One node's kernel, and what was last put into it. `apply` blocks: call it in a thread, one call at a time."""
+
+    def __init__(self, netns: str) -> None:
+        self._netns = netns
+        self._applied = DatapathState()
+
+    def apply(self, state: DatapathState) -> None:
+        """Bring the kernel to that state, by what differs from the state before.
+
+        Raises:
+            KernelError: the kernel refused; the next call tries again what is missing.
+        """
+        if state.local != self._applied.local:
+            self._set_local(state.local)
+        if state.local is not None and state.tunnels != self._applied.tunnels:
+            self._set_tunnels(state.local, dict(state.tunnels))
+
+    def _set_local(self, local: LocalNode | None) -> None:
+        if self._applied.local is not None:
+            self._applied = DatapathState()
+            kernel.forget("ip", self._netns, _TEAR_DOWN)
+        if local is None:
+            return
+        try:
+            kernel.ip(self._netns, set_up(local))
+            kernel.load_rules(self._netns, FILTER_TABLE, masquerade(local))
+        except kernel.KernelError:
+            kernel.forget("ip", self._netns, _TEAR_DOWN)
+            raise
+        self._applied = DatapathState(local)
+
+    def _set_tunnels(self, local: LocalNode, wanted: dict[IPv4Network, IPv4Address]) -> None:
+        held = self._applied.tunnels
+        gone = [cidr for cidr in held if cidr not in wanted]
+        kernel.forget("ip", self._netns, [order for cidr in gone for order in remove_tunnel(cidr)])
+        kernel.forget("ip", self._netns, map(forget_node, sorted({*held.values()} - {*wanted.values()})))
+        fresh = {cidr: node for cidr, node in wanted.items() if held.get(cidr) != node}
+        kernel.ip(self._netns, [order for cidr, node in fresh.items() for order in add_tunnel(local, cidr, node)])
+        self._applied = DatapathState(local, wanted)
+
+
+def set_up(local: LocalNode) -> tuple[str, ...]:
+    """Orders for `ip` that make a node's devices, its own routes, and the rules that look up the maps."""
+    return (
+        f"link add {HOST_DEVICE} mtu {UNDERLAY_MTU} arp off type veth peer name {NET_DEVICE} mtu {UNDERLAY_MTU}",
+        f"link set {NET_DEVICE} arp off up",
+        f"link set {HOST_DEVICE} up",
+        f"address add {local.router}/32 dev {HOST_DEVICE}",
+        # One source port for all flows: each would cost every node on its way two more connections to track.
+        f"link add {TUNNEL_DEVICE} address {vtep_mac(local.address)} mtu {UNDERLAY_MTU} type vxlan external "
+        f"dstport {CILIUM_PORT} srcport {CILIUM_PORT} {CILIUM_PORT + 1}",
+        f"link set {TUNNEL_DEVICE} up",
+        f"route add {local.router} dev {HOST_DEVICE} proto kernel scope link",
+        f"route add {local.pod_cidr} via {local.router} dev {HOST_DEVICE} proto kernel src {local.router}",
+        *(f"rule add preference {preference} lookup {table}" for table, preference in _PREFERENCES.items()),
+    )
+
+
+def add_tunnel(local: LocalNode, pod_cidr: IPv4Network, node: IPv4Address) -> tuple[str, ...]:
+    """Orders for `ip`: the neighbour, the entry of the tunnel map, and the route that Cilium shows."""
+    return (
+        f"neigh replace {node} lladdr {vtep_mac(node)} dev {TUNNEL_DEVICE} nud permanent",
+        f"route replace {pod_cidr} table {TUNNEL_TABLE} encap ip id {CILIUM_VNI} dst {node} "
+        f"via {node} dev {TUNNEL_DEVICE} onlink src {local.router} mtu {ROUTE_MTU}",
+        f"route replace {pod_cidr} via {local.router} dev {HOST_DEVICE} proto kernel src {local.router} "
+        f"mtu {ROUTE_MTU}",
+    )
+
+
+def remove_tunnel(pod_cidr: IPv4Network) -> tuple[str, ...]:
+    """Orders for `ip` that remove a pod CIDR from the tunnel map and the main table."""
+    return f"route del {pod_cidr} table {TUNNEL_TABLE}", f"route del {pod_cidr} dev {HOST_DEVICE}"
+
+
+def forget_node(node: IPv4Address) -> str:
+    """The order for `ip` that forgets a tunnel endpoint's neighbour."""
+    return f"neigh del {node} dev {TUNNEL_DEVICE}"
+
+
+def masquerade(local: LocalNode) -> str:
+    """The nftables table of a node: Cilium's two rules, told to `iptables` in its own words.
+
+    What pods send to the outside gets the node's address; what the node itself sends into a tunnel gets the router's,
+    for which the answer finds its way back through the tunnel. They come before kube-proxy's masquerade, which would
+    choose the node's address for the latter.
+    """
+    return f"""\
+table {FILTER_TABLE} {{
+    chain POSTROUTING {{
+        type nat hook postrouting priority srcnat - 1
+        jump CILIUM_POST_nat
+    }}
+    chain CILIUM_POST_nat {{
+        ip saddr {local.pod_cidr} ip daddr != {local.cluster_cidr} oifname != "cilium_*" counter masquerade \
+comment "cilium masquerade non-cluster"
+        ip saddr != {local.pod_cidr} oifname "{TUNNEL_DEVICE}" counter snat to {local.router} \
+comment "cilium host->cluster masquerade"
+    }}
+}}
+"""
+
+
+def tunnel_map(netns: str) -> tuple[TunnelEntry, ...]:
+    """The tunnel map of a node as its kernel has it now.
+
+    Raises:
+        KernelError: it could not be read.
+    """
+    return tuple(sorted(_tunnel_entries(_read_table(netns, TUNNEL_TABLE))))
+
+
+def endpoint_map(netns: str) -> tuple[Endpoint, ...]:
+    """The pods that a node's kernel delivers to.
+
+    Raises:
+        KernelError: it could not be read.
+    """
+    return tuple(sorted(Endpoint(IPv4Address(row["dst"]), row["dev"]) for row in _read_table(netns, ENDPOINT_TABLE)))
+
+
+def _tunnel_entries(rows: list[dict[str, Any]]) -> Iterator[TunnelEntry]:
+    for row in rows:
+        if row.get("encap") == "ip":
+            yield TunnelEntry(IPv4Network(row["dst"]), IPv4Address(row["encap dst"]), int(row["id"]), row["dev"])
+
+
+def _read_table(netns: str, table: int) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        ["ip", "-n", netns, "-json", "-4", "route", "show", "table", str(table)], capture_output=True, text=True
+    )
+    # A table that nothing was ever put into does not exist yet.
+    if done.returncode and "does not exist" not in done.stderr:
+        raise kernel.KernelError(f"in {netns}: table {table} cannot be read: {done.stderr.strip()}")
+    rows: list[dict[str, Any]] = json.loads(done.stdout or "[]", object_pairs_hook=_distinct)
+    return rows
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """iproute2 calls both the destination and the tunnel's end "dst", in one object; the tunnel's comes second."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found[f"encap {key}" if key in found else key] = value
+    return found
