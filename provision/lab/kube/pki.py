@@ -94,7 +94,7 @@ def create_cluster_pki(folder: Path, region: str, nodes: Mapping[str, IPv4Addres
     home = folder / region
     for each in (folder, home):
         each.mkdir(mode=0o700, exist_ok=True)
-    authority = _Authority(f"meshproof-lab-{region}", home)
+    authority = Authority(f"meshproof-lab-{region}", home)
     tokens = write_tokens(home / "tokens.json", IDENTITIES)
     return ClusterPki(
         region=region,
@@ -160,8 +160,8 @@ def write_secret(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-class _Authority:
-    """A certificate authority whose key lives only as long as this object."""
+class Authority:
+    """A certificate authority in a folder; its key lives only as long as this object, unless it is asked to be kept."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self._folder = folder
@@ -177,6 +177,12 @@ class _Authority:
         self.certificate_file = folder / "ca.pem"
         write_secret(self.certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
 
+    def write_key(self) -> Path:
+        """Keep the authority's own key, for clusters that are meant to hold it; mode 0600."""
+        path = self._folder / "ca-key.pem"
+        write_secret(path, _private_pem(self._key))
+        return path
+
     def issue(
         self,
         name: str,
@@ -185,7 +191,9 @@ class _Authority:
         names: Iterable[str] = (),
         addresses: Iterable[IPv4Address] = (),
         organization: str = "",
+        folder: Path | None = None,
     ) -> KeyPair:
+        """Sign a certificate for `name`, and write it and its key into the authority's folder, or another."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if organization:
@@ -199,15 +207,11 @@ class _Authority:
         alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, addresses)]
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        pair = KeyPair(self._folder / f"{name}.pem", self._folder / f"{name}-key.pem")
+        home = folder or self._folder
+        pair = KeyPair(home / f"{name}.pem", home / f"{name}-key.pem")
         certificate = builder.sign(self._key, hashes.SHA256())
         write_secret(pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))
-        write_secret(
-            pair.key,
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
-        )
+        write_secret(pair.key, _private_pem(key))
         return pair
 
     def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
@@ -223,6 +227,12 @@ class _Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
