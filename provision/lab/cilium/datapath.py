@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from provision.lab import kernel
+from provision.lab.cilium.state import TunnelEntry
 from provision.lab.topology import CILIUM_PORT, CILIUM_VNI, UNDERLAY_MTU, vtep_mac
 
 HOST_DEVICE = "cilium_host"
@@ -32,6 +33,7 @@ TUNNEL_TABLE = 1002
 """Plays the map `cilium_tunnel_map`: the pod CIDR of every other node, with the node to send to."""
 
 FILTER_TABLE = "ip cilium"
+POOL_SETTING = "cluster-pool-ipv4-cidr"
 
 _PREFERENCES = {ENDPOINT_TABLE: 21, TUNNEL_TABLE: 22}
 _TEAR_DOWN = (
@@ -39,7 +41,7 @@ _TEAR_DOWN = (
     f"link del {TUNNEL_DEVICE}",
     *(f"rule del preference {preference}" for preference in _PREFERENCES.values()),
 )
-"""Undoes `set_up`: routes go with their devices. Pods stay connected."""
+"""Undoes `devices`: routes go with their devices. Pods stay connected."""
 
 
 @dataclass(frozen=True)
@@ -50,42 +52,13 @@ class LocalNode:
         address: its InternalIP, where the tunnels to it end.
         pod_cidr: the addresses of its pods.
         router: its CiliumInternalIP: the address of `cilium_host`, which its pods have as their gateway.
-        cluster_cidr: the pool of its cluster's pods, towards which nothing is masqueraded.
+        pools: the addresses of its cluster's pods, towards which nothing is masqueraded.
     """
 
     address: IPv4Address
     pod_cidr: IPv4Network
     router: IPv4Address
-    cluster_cidr: IPv4Network
-
-
-@dataclass(frozen=True)
-class DatapathState:
-    """What a node's kernel should hold. `local` is None until the node has a pod CIDR.
-
-    Attributes:
-        tunnels: pod CIDR of every other node of all clusters, and the node's address.
-    """
-
-    local: LocalNode | None = None
-    tunnels: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, order=True)
-class TunnelEntry:
-    """An entry of a node's tunnel map, as the kernel has it.
-
-    Attributes:
-        pod_cidr: the destination.
-        endpoint: the node that packets are sent to.
-        vni: the network identifier that they are sent with.
-        device: the tunnel device.
-    """
-
-    pod_cidr: IPv4Network
-    endpoint: IPv4Address
-    vni: int
-    device: str
+    pools: tuple[IPv4Network, ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -97,48 +70,73 @@ class Endpoint:
 
 
 class Datapath:
-    """One node's kernel, and what was last put into it. `apply` blocks: call it in a thread, one call at a time."""
+    """One node's kernel, and what was last put into it. Methods block: call them in a thread, one at a time.
 
-    def __init__(self, netns: str) -> None:
+    Args:
+        netns: the node's network namespace.
+        address: its InternalIP.
+    """
+
+    def __init__(self, netns: str, address: IPv4Address) -> None:
         self._netns = netns
-        self._applied = DatapathState()
+        self._address = address
+        self._local: LocalNode | None = None
+        self._tunnels: frozenset[TunnelEntry] = frozenset()
 
-    def apply(self, state: DatapathState) -> None:
-        """Bring the kernel to that state, by what differs from the state before.
+    def set_up(self, router: IPv4Address, pod_cidr: IPv4Network, settings: Mapping[str, str]) -> None:
+        """Make the node's devices, its own routes and its masquerade, unless they are as asked for already.
+
+        Args:
+            router: the node's CiliumInternalIP.
+            pod_cidr: the addresses of its pods.
+            settings: cilium-config.
 
         Raises:
-            KernelError: the kernel refused; the next call tries again what is missing.
+            KernelError: the kernel refused; nothing is left of the attempt.
         """
-        if state.local != self._applied.local:
-            self._set_local(state.local)
-        if state.local is not None and state.tunnels != self._applied.tunnels:
-            self._set_tunnels(state.local, dict(state.tunnels))
-
-    def _set_local(self, local: LocalNode | None) -> None:
-        if self._applied.local is not None:
-            self._applied = DatapathState()
-            kernel.forget("ip", self._netns, _TEAR_DOWN)
-        if local is None:
+        pools = tuple(map(IPv4Network, settings.get(POOL_SETTING, str(pod_cidr)).split()))
+        local = LocalNode(self._address, pod_cidr, router, pools)
+        if local == self._local:
             return
+        if self._local is not None:
+            self._local, self._tunnels = None, frozenset()
+            kernel.forget("ip", self._netns, _TEAR_DOWN)
         try:
-            kernel.ip(self._netns, set_up(local))
+            kernel.ip(self._netns, devices(local))
             kernel.load_rules(self._netns, FILTER_TABLE, masquerade(local))
         except kernel.KernelError:
             kernel.forget("ip", self._netns, _TEAR_DOWN)
             raise
-        self._applied = DatapathState(local)
+        self._local = local
 
-    def _set_tunnels(self, local: LocalNode, wanted: dict[IPv4Network, IPv4Address]) -> None:
-        held = self._applied.tunnels
-        gone = [cidr for cidr in held if cidr not in wanted]
-        kernel.forget("ip", self._netns, [order for cidr in gone for order in remove_tunnel(cidr)])
-        kernel.forget("ip", self._netns, map(forget_node, sorted({*held.values()} - {*wanted.values()})))
-        fresh = {cidr: node for cidr, node in wanted.items() if held.get(cidr) != node}
-        kernel.ip(self._netns, [order for cidr, node in fresh.items() for order in add_tunnel(local, cidr, node)])
-        self._applied = DatapathState(local, wanted)
+    def sync(self, entries: Collection[TunnelEntry]) -> None:
+        """Bring the tunnel map, its neighbours, and the routes that Cilium shows to these entries, by what differs.
+
+        Raises:
+            KernelError: the kernel refused; the next call tries again what is missing.
+        """
+        if self._local is None:
+            return
+        wanted = frozenset(entries)
+        gone, fresh = self._tunnels - wanted, wanted - self._tunnels
+        kept = {entry.prefix for entry in wanted}
+        orders = [order for entry in gone if entry.prefix not in kept for order in remove_tunnel(entry)]
+        orders += [f"neigh del {node} dev {TUNNEL_DEVICE}" for node in _ends(gone) - _ends(wanted)]
+        if orders:
+            kernel.forget("ip", self._netns, orders)
+        kernel.ip(self._netns, [order for entry in sorted(fresh) for order in add_tunnel(self._local, entry)])
+        self._tunnels = wanted
+
+    def tunnel_map(self) -> tuple[TunnelEntry, ...]:
+        """The tunnel map as the kernel has it now.
+
+        Raises:
+            KernelError: it could not be read.
+        """
+        return tunnel_map(self._netns)
 
 
-def set_up(local: LocalNode) -> tuple[str, ...]:
+def devices(local: LocalNode) -> tuple[str, ...]:
     """Orders for `ip` that make a node's devices, its own routes, and the rules that look up the maps."""
     return (
         f"link add {HOST_DEVICE} mtu {UNDERLAY_MTU} arp off type veth peer name {NET_DEVICE} mtu {UNDERLAY_MTU}",
@@ -155,8 +153,9 @@ def set_up(local: LocalNode) -> tuple[str, ...]:
     )
 
 
-def add_tunnel(local: LocalNode, pod_cidr: IPv4Network, node: IPv4Address) -> tuple[str, ...]:
+def add_tunnel(local: LocalNode, entry: TunnelEntry) -> tuple[str, ...]:
     """Orders for `ip`: the neighbour, the entry of the tunnel map, and the route that Cilium shows."""
+    pod_cidr, node = entry.prefix, entry.endpoint
     return (
         f"neigh replace {node} lladdr {vtep_mac(node)} dev {TUNNEL_DEVICE} nud permanent",
         f"route replace {pod_cidr} table {TUNNEL_TABLE} encap ip id {CILIUM_VNI} dst {node} "
@@ -166,14 +165,13 @@ def add_tunnel(local: LocalNode, pod_cidr: IPv4Network, node: IPv4Address) -> tu
     )
 
 
-def remove_tunnel(pod_cidr: IPv4Network) -> tuple[str, ...]:
-    """Orders for `ip` that remove a pod CIDR from the tunnel map and the main table."""
-    return f"route del {pod_cidr} table {TUNNEL_TABLE}", f"route del {pod_cidr} dev {HOST_DEVICE}"
+def remove_tunnel(entry: TunnelEntry) -> tuple[str, ...]:
+    """Orders for `ip` that remove an entry from the tunnel map, and its route from the main table."""
+    return f"route del {entry.prefix} table {TUNNEL_TABLE}", f"route del {entry.prefix} dev {HOST_DEVICE}"
 
 
-def forget_node(node: IPv4Address) -> str:
-    """The order for `ip` that forgets a tunnel endpoint's neighbour."""
-    return f"neigh del {node} dev {TUNNEL_DEVICE}"
+def _ends(entries: Collection[TunnelEntry]) -> set[IPv4Address]:
+    return {entry.endpoint for entry in entries}
 
 
 def masquerade(local: LocalNode) -> str:
@@ -183,6 +181,7 @@ def masquerade(local: LocalNode) -> str:
     for which the answer finds its way back through the tunnel. They come before kube-proxy's masquerade, which would
     choose the node's address for the latter.
     """
+    inside = ", ".join(map(str, local.pools))
     return f"""\
 table {FILTER_TABLE} {{
     chain POSTROUTING {{
@@ -190,7 +189,7 @@ table {FILTER_TABLE} {{
         jump CILIUM_POST_nat
     }}
     chain CILIUM_POST_nat {{
-        ip saddr {local.pod_cidr} ip daddr != {local.cluster_cidr} oifname != "cilium_*" counter masquerade \
+        ip saddr {local.pod_cidr} ip daddr != {{ {inside} }} oifname != "cilium_*" counter masquerade \
 comment "cilium masquerade non-cluster"
         ip saddr != {local.pod_cidr} oifname "{TUNNEL_DEVICE}" counter snat to {local.router} \
 comment "cilium host->cluster masquerade"
@@ -205,7 +204,8 @@ def tunnel_map(netns: str) -> tuple[TunnelEntry, ...]:
     Raises:
         KernelError: it could not be read.
     """
-    return tuple(sorted(_tunnel_entries(_read_table(netns, TUNNEL_TABLE))))
+    rows = [row for row in _read_table(netns, TUNNEL_TABLE) if row.get("encap") == "ip"]
+    return tuple(sorted(TunnelEntry(IPv4Network(row["dst"]), IPv4Address(row["encap dst"])) for row in rows))
 
 
 def endpoint_map(netns: str) -> tuple[Endpoint, ...]:
@@ -215,12 +215,6 @@ def endpoint_map(netns: str) -> tuple[Endpoint, ...]:
         KernelError: it could not be read.
     """
     return tuple(sorted(Endpoint(IPv4Address(row["dst"]), row["dev"]) for row in _read_table(netns, ENDPOINT_TABLE)))
-
-
-def _tunnel_entries(rows: list[dict[str, Any]]) -> Iterator[TunnelEntry]:
-    for row in rows:
-        if row.get("encap") == "ip":
-            yield TunnelEntry(IPv4Network(row["dst"]), IPv4Address(row["encap dst"]), int(row["id"]), row["dev"])
 
 
 def _read_table(netns: str, table: int) -> list[dict[str, Any]]:
