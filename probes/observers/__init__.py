@@ -1,38 +1,56 @@
 """Observers: each gathers one family of facts, in bulk and once per run.
 
 An observer never fails for a part that it could not see: that part becomes a `Gap` with the instrument's words, and
-the rest is kept. Which verdict follows from a gap is the judges' business.
+the rest is kept. Which verdict follows from a gap is the judges' business. Probing is the same whatever the CNI; what a
+CNI knows is asked by observers of its own, which deliver the same facts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
+from analysis.facts import Addressing, Components, Federation, Forwarding, MeshConfiguration, Routing
+from analysis.plan import Cni
 from probes.deploy import ProbeSet
 from probes.mesh import Mesh
-from probes.observers.addressing import observe_addressing
-from probes.observers.configuration import observe_configuration
-from probes.observers.forwarding import observe_forwarding
+from probes.observers import calico, cilium
 from probes.observers.inventory import observe_inventory
+from probes.observers.observer import Observer
 from probes.observers.paths import observe_paths
 from probes.observers.quality import observe_quality
 from probes.observers.reachability import observe_reachability
-from probes.observers.routing import observe_routing
 
-Observer: TypeAlias = Callable[[Mesh, ProbeSet], Any]
-
-OBSERVERS: Mapping[str, Observer] = MappingProxyType(
+COMMON: Mapping[str, Observer] = MappingProxyType(
     {
         "inventory": observe_inventory,
-        "addressing": observe_addressing,
-        "configuration": observe_configuration,
-        "routing": observe_routing,
-        "forwarding": observe_forwarding,
         "reachability": observe_reachability,
         "paths": observe_paths,
         "quality": observe_quality,
     }
 )
-"""By the name that the family has in the fact store."""
+BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(
+    {Cni.CALICO_BGP: calico.OBSERVERS, Cni.CILIUM_CLUSTERMESH: cilium.OBSERVERS}
+)
+EMPTY = MappingProxyType(
+    {
+        "addressing": Addressing((), ()),
+        "configuration": MeshConfiguration(()),
+        "routing": Routing((), ()),
+        "forwarding": Forwarding((), ()),
+        "components": Components(()),
+        "federation": Federation(),
+    }
+)
+"""Families that a CNI may not have at all: Cilium keeps no BGP sessions."""
+
+
+def observe(family: str, mesh: Mesh, probe_set: ProbeSet) -> Any:
+    """Gather the family of that name in the way of the plan's CNI.
+
+    Raises:
+        KeyError: no such family.
+    """
+    observer = COMMON.get(family) or BY_CNI[mesh.fleet.plan.cni].get(family)
+    return observer(mesh, probe_set) if observer else EMPTY[family]

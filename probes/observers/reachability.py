@@ -1,4 +1,4 @@
-"""The reachability matrix: every probe pod knocks at every other, every node at every other node."""
+"""The reachability matrix: every probe pod knocks at every other, or at a sample, every node at every other node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
-from analysis.facts import AgentHealth, Gap, Probe, ProbeOutcome, ProbeProtocol, ReachabilityMatrix
+from analysis.facts import AgentHealth, Probe, ProbeOutcome, ProbeProtocol, ReachabilityMatrix, Sampling
+from analysis.sampling import choose_pairs
 from probes.client import AgentRun, Operation, column, run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
@@ -25,49 +26,65 @@ NODE_PROTOCOLS = (ProbeProtocol.ICMP, ProbeProtocol.TCP)
 
 
 def observe_reachability(mesh: Mesh, probe_set: ProbeSet) -> ReachabilityMatrix:
-    """Run one plan in every probe, all at once."""
-    return observe_matrix(mesh, probe_set.pods, probe_set.gaps)
+    """Run one plan in every probe, all at once: pods with pods, hosts with hosts.
 
+    Where the pairs of pods are more than the fleet wants probed, a sample of them is; hosts always probe all others.
+    """
+    pods = probe_set.pods
+    targets, sampling = choose_targets(pods, mesh.fleet.full_mesh_limit, mesh.run_id)
 
-def observe_matrix(mesh: Mesh, pods: Sequence[ProbePod], gaps: tuple[Gap, ...] = ()) -> ReachabilityMatrix:
-    """The matrix of these probes: pods with pods, hosts with hosts."""
+    def run(cluster: Cluster, source: int) -> AgentRun:
+        return _run(cluster, pods[source], [pods[target] for target in targets[source]])
+
     started = time.monotonic()
-    runs = mesh.each(pods, lambda pod: pod.region, lambda cluster, pod: _run(cluster, pod, targets_of(pod, pods)))
+    runs = mesh.each(range(len(pods)), lambda source: pods[source].region, run)
     seconds = time.monotonic() - started
-    place = {pod.identity: index for index, pod in enumerate(pods)}
     probes: list[Probe] = []
-    agents: list[AgentHealth] = []
-    for pod, run in runs:
-        targets = targets_of(pod, pods)
-        source = place[pod.identity]
-        indexes = [place[target.identity] for target in targets]
-        agents.append(read_health(source, run))
-        for number, protocol in enumerate(protocols_of(pod)):
-            if isinstance(run, ProbeError):
+    for source, outcome in runs:
+        for number, protocol in enumerate(protocols_of(pods[source])):
+            ports = [port_of(pods[target], protocol) for target in targets[source]]
+            if isinstance(outcome, ProbeError):
                 probes += (
-                    Probe(
-                        source, index, protocol, port_of(target, protocol), ProbeOutcome.INCONCLUSIVE, detail=str(run)
-                    )
-                    for index, target in zip(indexes, targets, strict=True)
+                    Probe(source, target, protocol, port, ProbeOutcome.INCONCLUSIVE, detail=str(outcome))
+                    for target, port in zip(targets[source], ports, strict=True)
                 )
             else:
-                batch = run.operations[0]["batches"][number]
-                ports = [port_of(target, protocol) for target in targets]
-                probes += read_batch(source, indexes, ports, protocol, batch)
-    rate = len(probes) / seconds if probes else None
-    return ReachabilityMatrix(tuple(pod.endpoint for pod in pods), tuple(probes), tuple(agents), rate, gaps)
+                probes += read_batch(source, targets[source], ports, protocol, outcome.operations[0]["batches"][number])
+    return ReachabilityMatrix(
+        endpoints=tuple(pod.endpoint for pod in pods),
+        probes=tuple(probes),
+        agents=tuple(read_health(source, outcome) for source, outcome in runs),
+        probes_per_second=len(probes) / seconds if probes else None,
+        gaps=probe_set.gaps,
+        sampling=sampling,
+    )
+
+
+def choose_targets(
+    pods: Sequence[ProbePod], limit: int, seed: str
+) -> tuple[dict[int, tuple[int, ...]], Sampling | None]:
+    """Whom each probe knocks at, by places in the row of probes, and what was left out on the way.
+
+    Args:
+        pods: pods and hosts.
+        limit: ordered pairs of pods that are not too many.
+        seed: what a sample is drawn from.
+    """
+    targets: dict[int, tuple[int, ...]] = {}
+    sampling = None
+    for on_host in (False, True):
+        places = [place for place, pod in enumerate(pods) if pod.on_host == on_host]
+        homes = [(pods[place].region, pods[place].node) for place in places]
+        choice = choose_pairs(homes, limit=len(places) ** 2 if on_host else limit, seed=seed)
+        for place, chosen in zip(places, choice.targets, strict=True):
+            targets[place] = tuple(places[target] for target in chosen)
+        sampling = sampling or choice.sampling
+    return targets, sampling
 
 
 def protocols_of(pod: ProbePod) -> tuple[ProbeProtocol, ...]:
     """How a probe knocks: nodes are spared UDP, which their firewalls need not let through."""
     return NODE_PROTOCOLS if pod.on_host else POD_PROTOCOLS
-
-
-def targets_of(pod: ProbePod, pods: Sequence[ProbePod]) -> list[ProbePod]:
-    """The others of its kind, beginning with its successor, so that not all knock at the same door at once."""
-    peers = [other for other in pods if other.on_host == pod.on_host]
-    own = peers.index(pod)
-    return peers[own + 1 :] + peers[:own]
 
 
 def port_of(pod: ProbePod, protocol: ProbeProtocol) -> int:
@@ -103,7 +120,7 @@ def read_health(endpoint: int, run: AgentRun | ProbeError) -> AgentHealth:
 
 
 def read_batch(
-    source: int, targets: list[int], ports: list[int], protocol: ProbeProtocol, batch: dict[str, Any]
+    source: int, targets: Sequence[int], ports: Sequence[int], protocol: ProbeProtocol, batch: dict[str, Any]
 ) -> list[Probe]:
     """The probes of a batch, from the columns of its result."""
     names = ("outcome", "seen", "ttl", "detail")

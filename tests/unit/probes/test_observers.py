@@ -8,20 +8,23 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from analysis.facts import ProbeOutcome, ProbeProtocol
-from analysis.plan import EgressTarget
+from analysis.facts import ProbeOutcome, ProbeProtocol, Routing
+from analysis.plan import Cni, EgressTarget
+from fixtures.facts import FactStore, Family
 from probes import deploy
 from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ApiError, ExecFailed, PodGone
-from probes.observers import OBSERVERS
-from probes.observers.addressing import observe_addressing, read_blocks, read_pool
-from probes.observers.configuration import as_number, observe_configuration, read_peering
-from probes.observers.forwarding import observe_forwarding, read_links, read_routes, read_sets
+from probes.observers import BY_CNI, COMMON, observe
+from probes.observers import EMPTY as EMPTY_FACTS
+from probes.observers.calico.addressing import observe_addressing, read_blocks, read_pool
+from probes.observers.calico.configuration import as_number, observe_configuration, read_peering
+from probes.observers.calico.forwarding import observe_forwarding, read_sets
+from probes.observers.calico.routing import observe_routing
 from probes.observers.inventory import observe_inventory
+from probes.observers.kernel import read_links, read_routes
 from probes.observers.paths import observe_paths, region_of_answer
 from probes.observers.quality import Measured, compare, observe_quality, read_transfer
 from probes.observers.reachability import observe_reachability
-from probes.observers.routing import observe_routing
 
 CRD = "/apis/crd.projectcalico.org/v1"
 EMPTY = ProbeSet("run", "meshproof", "2999-01-01T00:00:00+00:00", ())
@@ -31,10 +34,16 @@ def named(name, spec=None, **metadata):
     return {"metadata": {"name": name, **metadata}, "spec": spec or {}}
 
 
-def test_there_is_an_observer_for_every_family_that_is_not_the_provider_s():
-    assert set(OBSERVERS) == {
-        *("inventory", "addressing", "configuration", "routing", "forwarding", "reachability", "paths", "quality")
-    }
+@pytest.mark.parametrize("cni", Cni)
+def test_every_family_of_facts_but_the_provider_s_can_be_had_of_either_cni(cni):
+    families = {name for name, kind in vars(FactStore).items() if isinstance(kind, Family)} - {"networks"}
+    assert families == {*COMMON, *BY_CNI[cni], *EMPTY_FACTS}
+
+
+def test_a_family_that_the_cni_does_not_have_is_empty(make_mesh, make_cluster):
+    mesh = make_mesh(make_cluster("eastus"))
+    mesh.fleet = replace(mesh.fleet, plan=replace(mesh.fleet.plan, cni=Cni.CILIUM_CLUSTERMESH))
+    assert observe("routing", mesh, EMPTY) == Routing((), ())
 
 
 # --- inventory --------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def observe_configuration(mesh: Mesh, _probe_set: ProbeSet) -> MeshConfiguration
         identities += seen.identities
         overrides += seen.node_overrides
         peerings += seen.peerings
-    return MeshConfiguration(tuple(identities), tuple(overrides), tuple(peerings), tuple(gaps))
+    return MeshConfiguration(tuple(identities), tuple(overrides), tuple(peerings), gaps=tuple(gaps))
 
 
 def _observe(cluster: Cluster) -> MeshConfiguration:
