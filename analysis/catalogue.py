@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from analysis.fleet import Capability
+from analysis.nearest import did_you_mean
 
 PROFILES = ("aws-calico", "azure-cilium")
 
@@ -81,7 +81,7 @@ class Catalogue:
         for candidate in self.requirements:
             if candidate.id == requirement:
                 return candidate
-        raise CatalogueError(f"there is no requirement {requirement}{_hint(requirement, self._ids())}")
+        raise CatalogueError(f"there is no requirement {requirement}{did_you_mean(requirement, self._ids())}")
 
     def select(self, wanted: Iterable[str]) -> tuple[Requirement, ...]:
         """The requirements named by ids or by areas ("NET-POD"), in catalogue order; all of them for no names.
@@ -93,7 +93,7 @@ class Catalogue:
         areas = {requirement.area for requirement in self.requirements}
         for name in names:
             if name not in areas and name not in self._ids():
-                raise CatalogueError(f"{name} is no requirement and no area{_hint(name, self._ids() | areas)}")
+                raise CatalogueError(f"{name} is no requirement and no area{did_you_mean(name, self._ids() | areas)}")
         return tuple(item for item in self.requirements if not names or item.id in names or item.area in names)
 
     def _ids(self) -> set[str]:
@@ -139,8 +139,3 @@ def _requirement(identifier: str, entry: Mapping[str, Any], area: str, area_name
         raise CatalogueError(f"{identifier}: {error.args[0]} is missing") from error
     except ValueError as error:
         raise CatalogueError(f"{identifier}: {error}") from error
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -127,5 +127,10 @@ def not_applicable(expected: str, reason: str) -> Verdict:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that stands when several tests speak about one requirement; not covered when none does."""
-    return max(outcomes, key=lambda outcome: outcome.rank, default=Outcome.NOT_COVERED)
+    """The outcome that stands when several checks speak about one requirement; not covered when none does.
+
+    A check that does not apply says nothing beside one that does: a requirement can have a check for each kind of mesh.
+    """
+    told = list(outcomes)
+    applying = [outcome for outcome in told if outcome is not Outcome.NOT_APPLICABLE]
+    return max(applying or told, key=lambda outcome: outcome.rank, default=Outcome.NOT_COVERED)

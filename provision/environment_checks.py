@@ -9,11 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from analysis.nearest import nearest
 from analysis.plan import Cni, Encapsulation
 from provision.environment import DNS_HOST, Environment, Region
 from provision.environment_errors import Location, Problem
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
-from provision.nearest import nearest
 
 RESERVED_AS = {0: "RFC 7607", 23456: "AS_TRANS, RFC 6793", 65535: "RFC 7300"}
 CILIUM_CLUSTER_IDS = range(1, 256)

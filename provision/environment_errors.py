@@ -10,8 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from analysis.nearest import nearest
 from provision.errors import ProvisionError
-from provision.nearest import nearest
 from provision.provider import PROVIDERS
 
 Location = tuple[str | int, ...]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from analysis.fleet import Capability, Fleet
+from analysis.nearest import did_you_mean
 from provision.errors import EnvironmentSpecError, ProvisionError
-from provision.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from analysis.facts import Networks

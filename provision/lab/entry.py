@@ -11,6 +11,7 @@ from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab.agents_config import AgentsConfig
 from provision.lab.host import search_path
@@ -18,7 +19,6 @@ from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.place import command_at
 from provision.lab.state import Lab
 from provision.lab.topology import INTERNET, LabRegion, LabTopology, topology_from_spec
-from provision.nearest import did_you_mean
 
 ROUTER = "vpc"
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab.paths import LabFolder, labs_root
 from provision.lab.stages import Stage, milestones
-from provision.nearest import did_you_mean
 
 STARTING = "starting"
 DEAD = "dead"

@@ -40,6 +40,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.fleet import Capability
+
 sys.path.insert(0, {tests!r})
 {plugins}
 

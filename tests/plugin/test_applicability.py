@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 
+import pytest
+
 from fixtures.locks import hold
 
 pytest_plugins = ["pytester"]
@@ -37,6 +39,37 @@ def test_what_the_environment_does_not_offer_is_not_applicable(project):
     assert project.row("NET-ROUTE-005")["reason"] == "this environment does not offer: bgp"
     assert project.row("NET-ADDR-001")["reason"] == "this environment does not offer: cloud-network"
     assert "--allow-disruption double would allow it" in project.row("NET-ROUTE-021")["reason"]
+
+
+TWO_KINDS_OF_MESH = """
+@pytest.mark.requirement("NET-POD-001")
+@pytest.mark.needs(Capability.BGP)
+def test_sessions(plan, require):
+    require({sessions})
+
+@pytest.mark.requirement("NET-POD-001")
+@pytest.mark.needs(Capability.TUNNEL_MAP)
+def test_agents(plan, require):
+    require({agents})
+"""
+
+
+@pytest.mark.parametrize(
+    ("offered", "agents", "verdict"),
+    [
+        ("Capability.TUNNEL_MAP", "met()", "met"),
+        ("Capability.TUNNEL_MAP", "violated()", "violated"),
+        ("Capability.BGP", "violated()", "met"),
+        ("Capability.DISRUPTION", "met()", "not-applicable"),
+        ("Capability.BGP, Capability.TUNNEL_MAP", "unclear()", "inconclusive"),
+    ],
+)
+def test_a_check_that_does_not_apply_hides_no_verdict_of_one_that_does(project, offered, agents, verdict):
+    project.settings(f"{{'capabilities': frozenset({{{offered}}})}}")
+    project.suite(TWO_KINDS_OF_MESH.format(sessions="met()", agents=agents))
+    project.run()
+    assert project.verdict("NET-POD-001") == verdict
+    assert (verdict == "not-applicable") == ("does not offer" in project.row("NET-POD-001")["reason"])
 
 
 def test_disruptive_checks_come_last(project):

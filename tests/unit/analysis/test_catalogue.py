@@ -77,9 +77,9 @@ def test_selection_by_area_and_by_id(catalogue):
 
 
 def test_a_misspelt_id_gets_the_nearest_right_one(catalogue):
-    with pytest.raises(CatalogueError, match="did you mean NET-ROUTE-008"):
+    with pytest.raises(CatalogueError, match="did you mean 'NET-ROUTE-008'"):
         catalogue.get("NET-ROUT-008")
-    with pytest.raises(CatalogueError, match="did you mean NET-ROUTE"):
+    with pytest.raises(CatalogueError, match="did you mean 'NET-ROUTE'"):
         catalogue.select(["NET-ROUTES"])
 
 

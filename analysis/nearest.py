@@ -9,7 +9,7 @@ from difflib import get_close_matches
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name most like `word`, letter case aside; None when nothing comes near."""
     names = {name.lower(): name for name in known}
-    matches = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    matches = get_close_matches(word.lower(), sorted(names), n=1, cutoff=0.6)
     return names[matches[0]] if matches else None
 
 
