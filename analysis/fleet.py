@@ -7,6 +7,9 @@ from enum import Enum
 
 from analysis.plan import Plan
 
+DEFAULT_FULL_MESH_LIMIT = 100_000
+"""Ordered pairs of pods, so 316 pods: about a minute of probing on the two processors of a small machine."""
+
 
 class Capability(str, Enum):
     """What an environment lets a check do. Checks ask for these, never for a provider by name."""
@@ -62,6 +65,9 @@ class Fleet:
         state_dir: the provider's folder for this environment (lab only), else None.
         probe_image: the image that probe pods run; any with python3 >= 3.8.
         probe_namespace: the namespace that probe pods live in.
+        probe_pull_secret: name of the Secret there that the image is pulled with.
+        probes_per_node: probe pods in the pod network on each node.
+        full_mesh_limit: ordered pairs of probe pods that are all probed; of more, a sample is (`analysis.sampling`).
     """
 
     plan: Plan
@@ -73,6 +79,8 @@ class Fleet:
     probe_image: str = "python:3.12-slim"
     probe_namespace: str = "meshproof"
     probe_pull_secret: str | None = None
+    probes_per_node: int = 1
+    full_mesh_limit: int = DEFAULT_FULL_MESH_LIMIT
 
     def cluster(self, region: str) -> ClusterHandle:
         """The handle of that region's cluster. Raises KeyError when there is none."""

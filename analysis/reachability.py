@@ -31,10 +31,11 @@ def judge_between_clusters(plan: Plan, matrix: ReachabilityMatrix, protocol: Pro
     view = _View(matrix)
     tally = view.tally(protocol, view.between_clusters)
     directions = len(plan.ordered_pairs())
+    tried = {(view.regions[source], view.regions[target]) for source, target in tally.tried}
     return conclude(
         expected=f"pods of all clusters reach each other by {_WORDS[protocol]}, in all {directions} directions",
         examined=tally.examined,
-        what=f"{protocol.value.upper()} probes between clusters",
+        what=f"{protocol.value.upper()} probes between clusters{view.sample}",
         violations=view.broken(tally.failed, protocol),
         gaps=[
             *view.silence(tally),
@@ -42,7 +43,7 @@ def judge_between_clusters(plan: Plan, matrix: ReachabilityMatrix, protocol: Pro
             *(
                 Finding(f"{a.name} -> {b.name}", f"{protocol.value.upper()} probes", "none was made")
                 for a, b in plan.ordered_pairs()
-                if (a.name, b.name) not in {(view.regions[s], view.regions[t]) for s, t in tally.tried}
+                if (a.name, b.name) not in tried
             ),
         ],
         warnings=view.repeats(),
@@ -60,11 +61,12 @@ def judge_inside_clusters(plan: Plan, matrix: ReachabilityMatrix) -> Verdict:
     return conclude(
         expected=expected,
         examined=sum(tally.examined for tally in tallies.values()),
-        what="probes inside clusters",
+        what=f"probes inside clusters{view.sample}",
         violations=[finding for protocol, tally in tallies.items() for finding in view.broken(tally.failed, protocol)],
         gaps=[
             *(finding for tally in tallies.values() for finding in view.silence(tally)),
             *view.unwell(),
+            *(finding for tally in tallies.values() for finding in view.unsampled(tally, plan, view.inside_cluster)),
             *(
                 Finding(f"cluster {region.name}", "probes between its nodes", "none was made")
                 for region in plan.regions
@@ -161,7 +163,7 @@ def judge_source_preserved(inventory: Inventory, matrix: ReachabilityMatrix) -> 
     return conclude(
         expected="a pod in another cluster sees the sender's own pod address",
         examined=examined,
-        what="TCP and UDP probes between clusters",
+        what=f"TCP and UDP probes between clusters{view.sample}",
         violations=_at_most(
             [
                 Finding(
@@ -212,7 +214,7 @@ def judge_straight_way(matrix: ReachabilityMatrix) -> Verdict:
     return conclude(
         expected=f"echoes between clusters come back with TTL {usual}, as those inside a cluster do",
         examined=len(crossing),
-        what="echoes between clusters",
+        what=f"echoes between clusters{view.sample}",
         violations=_at_most(violations, "groups of pairs"),
         gaps=gap_findings(matrix.gaps) + view.unwell(),
     )
@@ -243,20 +245,19 @@ class _View:
         self.regions = [endpoint.region for endpoint in matrix.endpoints]
         self._nodes = [endpoint.node for endpoint in matrix.endpoints]
         self._on_host = [endpoint.on_host for endpoint in matrix.endpoints]
+        self._pod_regions = [None if endpoint.on_host else endpoint.region for endpoint in matrix.endpoints]
         well = {agent.endpoint for agent in matrix.agents if agent.loopback_ok and not agent.error}
         self._well = [index in well for index in range(len(matrix.endpoints))]
 
     def between_clusters(self, source: int, target: int) -> bool:
         """A pair of pods in different clusters."""
-        return self.regions[source] != self.regions[target] and not (self._on_host[source] or self._on_host[target])
+        here, there = self._pod_regions[source], self._pod_regions[target]
+        return here != there and here is not None and there is not None
 
     def inside_cluster(self, source: int, target: int) -> bool:
         """A pair of pods on different nodes of one cluster."""
-        return (
-            self.regions[source] == self.regions[target]
-            and self._nodes[source] != self._nodes[target]
-            and not (self._on_host[source] or self._on_host[target])
-        )
+        here, there = self._pod_regions[source], self._pod_regions[target]
+        return here == there and here is not None and self._nodes[source] != self._nodes[target]
 
     def counts(self, probe: Probe) -> bool:
         """Whether a probe that did not come through says something about the network: both agents were well."""
@@ -315,7 +316,10 @@ class _View:
         ]
 
     def uncovered(self, tally: _Tally, plan: Plan) -> list[Finding]:
-        """Pods that did not try every pod of the other clusters."""
+        """Pods that did not try every pod of the other clusters; of a sample, nodes that did not try every node."""
+        if self._matrix.sampling:
+            sampled = self.unsampled(tally, plan, self.between_clusters)
+            return [*gap_findings(self._matrix.gaps), *self.unwell(), *sampled]
         planned = {region.name for region in plan.regions}
         pods = [index for index, region in enumerate(self.regions) if region in planned and not self._on_host[index]]
         in_region = Counter(self.regions[index] for index in pods)
@@ -331,6 +335,37 @@ class _View:
         ]
         return [*gap_findings(self._matrix.gaps), *self.unwell(), *missing]
 
+    @cached_property
+    def sample(self) -> str:
+        """What a sample covers, in brackets; nothing where every pair of pods was probed."""
+        if not self._matrix.sampling:
+            return ""
+        pods = len(self._on_host) - sum(self._on_host)
+        tried = {(p.source, p.target) for p in self._matrix.probes if not self._on_host[p.source]}
+        share = 100 * len(tried) / max(1, pods * (pods - 1))
+        return f" (a sample: every ordered pair of nodes; {share:.{0 if share >= 1 else 2}f}% of the pairs of pods)"
+
+    def unsampled(self, tally: _Tally, plan: Plan, scope: Callable[[int, int], bool]) -> list[Finding]:
+        """Pairs of nodes in scope that a sample must not leave out, and has left out all the same."""
+        if not self._matrix.sampling:
+            return []
+        planned = {region.name for region in plan.regions}
+        pods = {self._member(i, node=True): i for i, region in enumerate(self._pod_regions) if region in planned}
+        tried = {(self._member(source, node=True), self._member(target, node=True)) for source, target in tally.tried}
+        missing = {
+            a: [b for b, target in pods.items() if scope(source, target) and (a, b) not in tried]
+            for a, source in pods.items()
+        }
+        return [
+            Finding(
+                f"probes from {qualified(a)}",
+                "a sample with every ordered pair of nodes",
+                f"none to {listed(map(qualified, to))}",
+            )
+            for a, to in missing.items()
+            if to
+        ]
+
     def repeats(self) -> list[str]:
         """Agents that had to be started again before they answered. Their probes were made once, like all others."""
         endpoints = self._matrix.endpoints
@@ -342,6 +377,8 @@ class _View:
 
     def unwell(self) -> list[Finding]:
         """Pod agents without a positive control, unless all that they sent came through, which proves them well."""
+        if all(self._well):
+            return []
         errors = {agent.endpoint: agent.error for agent in self._matrix.agents}
         senders = {probe.source for probe in self._matrix.probes}
         losers = {probe.source for probe in self._matrix.probes if probe.outcome is not ProbeOutcome.OPEN}

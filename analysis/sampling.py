@@ -61,7 +61,7 @@ def _from_successor(own: int, targets: list[int]) -> tuple[int, ...]:
 
 
 def _sample(groups: Sequence[Sequence[int]], limit: int, random: Random) -> list[list[int]]:
-    """The targets of every pod. Each node deals out its pods in turn, as senders and as targets, from a random one on."""
+    """The targets of every pod. Each node deals out its pods in turn, to send and to receive, from a random one on."""
     targets: list[list[int]] = [[] for group in groups for _pod in group]
     peers = len(groups) - 1
     if not peers:

@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from analysis.fleet import DEFAULT_FULL_MESH_LIMIT
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
 from provision.errors import EnvironmentSpecError
 from provision.lab.topology import REFLECTOR_LABEL, Timers, aws_calico
@@ -378,6 +379,12 @@ class Probes(_Section):
     )
     pull_secret: DnsName | None = Field(
         default=None, description="name of the Secret, in that namespace, that the image is pulled with"
+    )
+    per_node: Annotated[int, Whole(1, 50)] = Field(default=1, description="probe pods in the pod network on each node")
+    full_mesh_limit: Annotated[int, Whole(1, 10_000_000)] = Field(
+        default=DEFAULT_FULL_MESH_LIMIT,
+        description="ordered pairs of probe pods that are all probed; where there are more, a sample of about so many "
+        "that leaves out no ordered pair of nodes",
     )
 
 

@@ -77,6 +77,8 @@ class LabProvider:
             probe_image=environment.probes.image,
             probe_namespace=environment.probes.namespace,
             probe_pull_secret=environment.probes.pull_secret,
+            probes_per_node=environment.probes.per_node,
+            full_mesh_limit=environment.probes.full_mesh_limit,
         )
 
     def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
