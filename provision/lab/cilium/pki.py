@@ -16,6 +16,7 @@ from provision.lab.cilium.settings import FOLDER, EtcdSettings
 from provision.lab.cilium.watch import NAMESPACE
 from provision.lab.kube.objects import KubeObject
 from provision.lab.kube.pki import LOOPBACK, Authority, KeyPair
+from provision.lab.topology import MESH_DOMAIN
 
 CA_SECRET = "cilium-ca"  # noqa: S105 - names of Secrets, not their contents
 SERVER_SECRET = "clustermesh-apiserver-server-cert"  # noqa: S105
@@ -25,7 +26,6 @@ CLUSTERMESH_SECRET = "cilium-clustermesh"  # noqa: S105
 
 REMOTE_USER = "remote"
 COMMON = "common-etcd-client"
-MESH_DOMAIN = "mesh.cilium.io"
 
 
 def admin_user(cluster: str) -> str:

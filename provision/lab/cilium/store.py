@@ -17,6 +17,9 @@ ETCD_COMMAND = (
     "--initial-cluster=clustermesh-apiserver=http://127.0.0.1:2380",
     "--initial-cluster-token=clustermesh-apiserver",
     "--enable-grpc-gateway=false",
+    # Alone as it is, it wins its election as soon as it holds it.
+    "--heartbeat-interval=10",
+    "--election-timeout=50",
     "--unsafe-no-fsync",
     "--log-level=warn",
 )
