@@ -83,3 +83,13 @@ def remote_blocks(plan: Plan, inventory: Inventory, addressing: Addressing) -> d
         known = (addresses.get((region, name)) for name in names)
         blocks.append(RemoteBlock(region, cidr, tuple(sorted(set(names))), frozenset(filter(None, known))))
     return {planned: [block for block in blocks if block.region != planned] for planned in ranges}
+
+
+def mesh_name(region: RegionPlan) -> str:
+    """The name that the other clusters know a cluster by: its own in the mesh, else its region's."""
+    return region.cluster_name or region.name
+
+
+def regions_by_mesh_name(plan: Plan) -> dict[str, RegionPlan]:
+    """Every region by the name that the other clusters know its cluster by."""
+    return {mesh_name(region): region for region in plan.regions}

@@ -69,13 +69,15 @@ class Pod:
 
 @dataclass(frozen=True)
 class Service:
-    """A Service; `cluster_ip` is None for headless ones."""
+    """A Service; `cluster_ip` is None for headless ones. `node_ports` are open on every node, `ports` at its own IP."""
 
     region: str
     namespace: str
     name: str
     cluster_ip: IPv4Address | None
     kind: str
+    ports: tuple[int, ...] = ()
+    node_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def read_node(region: str, node: KubeObject) -> Node:
         ready=conditions.get("Ready") == "True",
         labels=_pairs(node, "labels"),
         annotations=_pairs(node, "annotations"),
+        conditions=tuple(sorted(conditions.items())),
     )
 
 
@@ -71,6 +72,12 @@ def read_pod(region: str, pod: KubeObject) -> Pod:
         labels=_pairs(pod, "labels"),
         created=metadata.get("creationTimestamp") or "",
         terminating=bool(metadata.get("deletionTimestamp")),
+        host_ports=tuple(
+            port["hostPort"]
+            for container in spec.get("containers") or []
+            for port in container.get("ports") or []
+            if port.get("hostPort")
+        ),
     )
 
 
@@ -84,6 +91,8 @@ def read_service(region: str, service: KubeObject) -> Service:
         name=service["metadata"]["name"],
         cluster_ip=next((IPv4Address(text) for text in addresses if text != "None" and ":" not in text), None),
         kind=spec.get("type", "ClusterIP"),
+        ports=tuple(port["port"] for port in spec.get("ports") or []),
+        node_ports=tuple(port["nodePort"] for port in spec.get("ports") or [] if port.get("nodePort")),
     )
 
 
