@@ -3,7 +3,8 @@
 To whoever wires this in:
 
     watches = {region: ClusterWatch(client with Cilium's identity) ...}    # run by the controller
-    tasks.create_task(CiliumController(topology, watches).run(fabric_ready))
+    datapaths = {node.name: Datapath(node.netns, node.address) ...}
+    tasks.create_task(CiliumController(topology, watches, datapaths).run(fabric_ready))
 
 - An agent lives as long as the container "cilium-agent" of the pod `k8s-app=cilium` of its node runs: its version is
   that of the image's tag, the names it can resolve are the pod's hostAliases. It reads ConfigMap
@@ -25,10 +26,29 @@ To whoever wires this in:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
 
+from provision.lab.cilium.state import TunnelEntry
 from provision.lab.cilium.watch import ClusterWatch
 from provision.lab.topology import LabTopology
+
+
+class NodeDatapath(Protocol):
+    """What an agent asks of its node's kernel. The methods block: they are called in a thread, one at a time."""
+
+    def set_up(self, router: IPv4Address, pod_cidr: IPv4Network, settings: Mapping[str, str]) -> None:
+        """Make the node's own devices and routes, unless they are there; `settings` is cilium-config."""
+        ...
+
+    def sync(self, entries: Collection[TunnelEntry]) -> None:
+        """Bring the tunnel map, and the routes of other nodes' blocks, to these entries."""
+        ...
+
+    def tunnel_map(self) -> tuple[TunnelEntry, ...]:
+        """The tunnel map as the kernel has it now."""
+        ...
 
 
 class CiliumController:
@@ -37,11 +57,15 @@ class CiliumController:
     Args:
         topology: the lab.
         watches: by region.
+        datapaths: by the node's name.
     """
 
-    def __init__(self, topology: LabTopology, watches: Mapping[str, ClusterWatch]) -> None:
+    def __init__(
+        self, topology: LabTopology, watches: Mapping[str, ClusterWatch], datapaths: Mapping[str, NodeDatapath]
+    ) -> None:
         self._topology = topology
         self._watches = watches
+        self._datapaths = datapaths
 
     async def run(self, fabric_ready: asyncio.Event) -> None:
         """Run until cancelled. The kernel is not touched before `fabric_ready`."""

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
-from provision.lab.cilium.datapath import TunnelEntry
-
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """How the agent writes a time that has not been: the zero of Go's clock."""
 
@@ -40,6 +38,14 @@ class NodeSource(str, Enum):
     LOCAL = "local"
     CUSTOM_RESOURCE = "custom-resource"
     CLUSTERMESH = "clustermesh"
+
+
+@dataclass(frozen=True, order=True)
+class TunnelEntry:
+    """An entry of the tunnel map: packets for `prefix` go, encapsulated, to the node with that address."""
+
+    prefix: IPv4Network
+    endpoint: IPv4Address
 
 
 @dataclass(frozen=True)
