@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
-from provision.nearest import did_you_mean
 from provision.provider import DEFAULT_LAB_PROFILE, LAB, LAB_PROFILES
 
 if TYPE_CHECKING:
@@ -88,15 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up(options: argparse.Namespace) -> int:
     """Bring a lab up and leave it running."""
     from provision.lab import state
+    from provision.lab.kube.real.assets import find_assets
     from provision.lab.launcher import await_stage, launch, let_live
     from provision.lab.stages import Stage
 
     began = time.monotonic()
     topology = _topology(options)
+    kube_assets = find_assets(options.kube_assets)
     folder = state.claim(topology.name)
     with _status_line(topology.name) as line:
         try:
-            lab = launch(topology, folder, progress=line)
+            lab = launch(topology, folder, progress=line, kube_assets=kube_assets)
         except BaseException:
             state.forget(folder)
             raise
@@ -317,6 +319,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("fast", "calico"),
         default="fast",
         help="BGP timers: fast notices a lost peer in 3 s, calico is what Calico sets: 240 s (default: fast)",
+    )
+    sub.add_argument(
+        "--kube-assets",
+        metavar="DIR",
+        help="run on the kube-apiserver and etcd of this folder (default: $KUBEBUILDER_ASSETS, else the lab's own)",
     )
 
     sub = command("down", down, "take a lab down, running or dead, and leave nothing of it")

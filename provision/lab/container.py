@@ -107,11 +107,16 @@ class Container:
         wakeup = _wake_on_signals()
         mount_private_trees()
         _raise_open_file_limit()
-        self._start(Part("apiserver", "provision.lab.kube.apiserver", (str(self._folder.apiserver),), listeners=True))
+        self._start(Part("apiserver", self._api_server_module(), (str(self._folder.apiserver),), listeners=True))
         self._start(Part("agents", "provision.lab.agents", (str(self._folder.agents),)))
         self._fork("fabric", self._build_fabric, then=self._start_what_stands_on_the_fabric)
         self._fork("readiness", self._await_readiness)
         self._watch(wakeup)
+
+    def _api_server_module(self) -> str:
+        """The lab's own API server, or the one that starts Kubernetes' own where those programs are given."""
+        real = "assets" in json.loads(self._folder.apiserver.read_text())
+        return "provision.lab.kube.real" if real else "provision.lab.kube.apiserver"
 
     def _build_fabric(self) -> None:
         fabric.build(self._topology)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provision.errors import ProvisionError
 from provision.lab import seed
@@ -27,7 +27,8 @@ from provision.lab.container import STAY, ContainerConfig
 from provision.lab.host import USER_NAMESPACE_OPTION, isolation, search_path
 from provision.lab.kube.identities import ADMIN, VERIFIER, Identity
 from provision.lab.kube.pki import ClusterPki, KubeContext, create_cluster_pki, write_kubeconfig
-from provision.lab.paths import LabFolder
+from provision.lab.kube.real.assets import KubeAssets
+from provision.lab.paths import INSIDE, LabFolder
 from provision.lab.stages import Stage, milestones
 from provision.lab.state import Lab, LabState, Process, write_state
 from provision.lab.topology import LabRegion, LabTopology
@@ -35,7 +36,8 @@ from provision.lab.topology import LabRegion, LabTopology
 if TYPE_CHECKING:
     from provision.provider import Progress
 
-START_DEADLINE = timedelta(seconds=90)
+START_DEADLINE = timedelta(seconds=240)
+"""More than the lab gives itself: it knows better what is missing."""
 
 _LOOPBACK = "127.0.0.1"
 _LOOK_EVERY_MS = 20
@@ -62,7 +64,9 @@ class _Listener:
         return f"https://{_LOOPBACK}:{self.socket.getsockname()[1]}"
 
 
-def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> Lab:
+def launch(
+    topology: LabTopology, folder: LabFolder, *, progress: Progress, kube_assets: KubeAssets | None = None
+) -> Lab:
     """Start a lab. It ends with this process unless `let_live` is called.
 
     Returns as soon as the container runs; `await_stage` follows it from there.
@@ -71,6 +75,7 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
         topology: which lab.
         folder: an existing folder, as from `state.claim`.
         progress: told what is being done.
+        kube_assets: Kubernetes' own API server, to run on in place of the lab's.
 
     Raises:
         LabUnavailableError: this machine cannot run labs.
@@ -86,7 +91,7 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
     listeners = tuple(_Listener(region, _listen()) for region in topology.regions)
     try:
         pki = {region.name: _create_pki(folder, region) for region in topology.regions}
-        _write_apiserver_config(folder, topology, pki, listeners)
+        _write_apiserver_config(folder, topology, pki, listeners, kube_assets)
         _write_agents_config(folder, topology, pki)
         _write_kubeconfig(folder.admin_kubeconfig, pki, listeners, ADMIN)
         _write_kubeconfig(folder.verifier_kubeconfig, pki, listeners, VERIFIER)
@@ -103,6 +108,7 @@ def launch(topology: LabTopology, folder: LabFolder, *, progress: Progress) -> L
         user_namespace=USER_NAMESPACE_OPTION in options,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         api=api,
+        api_server=kube_assets.summary if kube_assets else "",
     )
     write_state(folder, state)
     _write_environment(folder, topology)
@@ -196,7 +202,11 @@ def _create_pki(folder: LabFolder, region: LabRegion) -> ClusterPki:
 
 
 def _write_apiserver_config(
-    folder: LabFolder, topology: LabTopology, pki: Mapping[str, ClusterPki], listeners: tuple[_Listener, ...]
+    folder: LabFolder,
+    topology: LabTopology,
+    pki: Mapping[str, ClusterPki],
+    listeners: tuple[_Listener, ...],
+    kube_assets: KubeAssets | None,
 ) -> None:
     clusters = []
     for listener in listeners:
@@ -218,7 +228,10 @@ def _write_apiserver_config(
                 "service_cidr": str(region.plan.service_cidr),
             }
         )
-    folder.apiserver.write_text(json.dumps({"clusters": clusters}, indent=2) + "\n")
+    config: dict[str, Any] = {"clusters": clusters}
+    if kube_assets:
+        config |= {"assets": str(kube_assets.folder), "folder": str(INSIDE / "kubernetes"), "logs": str(folder.logs)}
+    folder.apiserver.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _write_agents_config(folder: LabFolder, topology: LabTopology, pki: Mapping[str, ClusterPki]) -> None:

@@ -28,6 +28,9 @@ from provision.lab.topology import EGRESS, LabNode, LabRegion, LabTopology, topo
 START_DEADLINE = timedelta(seconds=60)
 """Ten times what a start takes on a busy machine; a lab that is not up by then will not come."""
 
+API_DEADLINE = timedelta(seconds=150)
+"""Ten times what three of Kubernetes' own API servers take. The lab's own take one second."""
+
 _LOOK_EVERY = timedelta(milliseconds=25)
 _ANSWER_TIMEOUT_S = 0.5
 _REJECT = 0x0200
@@ -55,7 +58,7 @@ class Deadline:
         retrying(check, *arguments)
 
 
-def await_api(folder: LabFolder, topology: LabTopology, within: timedelta = START_DEADLINE) -> None:
+def await_api(folder: LabFolder, topology: LabTopology, within: timedelta = API_DEADLINE) -> None:
     """Return once the API server of every region says that it is ready.
 
     Raises:

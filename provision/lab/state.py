@@ -77,6 +77,7 @@ class LabState:
         user_namespace: whether the lab has a user namespace of its own (it need not when root runs it).
         created: when, in RFC 3339 form.
         api: URL of each region's API server; empty until the lab has a process of its own.
+        api_server: what serves the API: "kube-apiserver v1.36.3 and etcd 3.6.8"; empty for the lab's own.
     """
 
     name: str
@@ -85,6 +86,7 @@ class LabState:
     user_namespace: bool
     created: str
     api: Mapping[str, str]
+    api_server: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.host import search_path
+from provision.lab.kube.real.assets import find_assets
 from provision.lab.launcher import await_stage, ends_with_this_process, launch, let_live
 from provision.lab.paths import LabFolder
 from provision.lab.stages import Stage
@@ -72,7 +73,7 @@ class LabProvider:
                 for region in environment.regions
             ),
             capabilities=CAPABILITIES,
-            stand_ins=stand_ins(),
+            stand_ins=stand_ins(lab.state.api_server),
             state_dir=str(lab.folder.path),
             probe_image=environment.probes.image,
             probe_namespace=environment.probes.namespace,
@@ -156,7 +157,8 @@ class LabProvider:
 
     @staticmethod
     def _launch(environment: Environment, settings: LabSettings, folder: Path, progress: Progress) -> state.Lab:
-        lab = launch(_topology(environment, settings), LabFolder(folder), progress=progress)
+        topology = _topology(environment, settings)
+        lab = launch(topology, LabFolder(folder), progress=progress, kube_assets=find_assets())
         try:
             await_stage(lab, Stage.API, progress=progress)
         except BaseException:
@@ -165,12 +167,18 @@ class LabProvider:
         return lab
 
 
-def stand_ins() -> tuple[tuple[str, str], ...]:
-    """The parts of a lab that play a real one, for the header of every report."""
+def stand_ins(api_server: str) -> tuple[tuple[str, str], ...]:
+    """The parts of a lab that play a real one, for the header of every report.
+
+    Args:
+        api_server: which one it is where it is Kubernetes' own, with its version; else empty.
+    """
+    own = "the lab's own"
+    server = f"{api_server}, with {own}" if api_server else f"{own} API server,"
     return (
         ("cloud", "VPC routers in network namespaces"),
         ("encapsulation", "VXLAN in place of IPIP"),
-        ("kubernetes", "the lab's own API server, node agents and controllers"),
+        ("kubernetes", f"{server} node agents and controllers"),
         ("calico", f"the lab's own dataplane, with {_version('bird')}"),
         ("dns", f"{_version('dnsmasq')} in place of CoreDNS"),
     )

@@ -40,13 +40,13 @@ class KubeAssets:
         return f"{API_SERVER} {self.api_server} and {ETCD} {self.etcd}"
 
 
-def find_assets(option: Path | None = None) -> KubeAssets | None:
+def find_assets(option: str | None = None) -> KubeAssets | None:
     """The assets that were asked for: in the folder that the option names, or the environment variable; else None.
 
     Raises:
         ProvisionError: a folder is named and the programs are not in it, do not run, or are too old.
     """
-    named = str(option) if option else os.environ.get(VARIABLE, "")
+    named = option or os.environ.get(VARIABLE, "")
     if not named:
         return None
     where = f"{OPTION if option else VARIABLE} {named}"
