@@ -1,9 +1,10 @@
 """Prove that every check can fail: plant each fault of the catalogue in a lab, run the suites, and compare.
 
 A fault counts as killed when its requirement is found violated. Every other requirement that turns, and does not
-follow from the first, is a false alarm. The result goes to `reports/proof.json` and `reports/proof.md`.
+follow from the first, is a false alarm. The result goes to `reports/proof.json` and `reports/proof.md`; what was seen
+of a trial that surprised is kept in `reports/proof/PROFILE/FAULT/`.
 
-    python tools/prove.py [--profile aws-calico] [--fault NAME ...] [--sample N] [--labs N]
+    python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N]
 
 Exit code: 0 when all faults were killed without a false alarm, 1 otherwise, 4 for a mistake in the arguments.
 """
@@ -13,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -34,12 +36,16 @@ from provision.lab import launcher, state  # noqa: E402
 from provision.lab.control import LabControl, wait_for  # noqa: E402
 from provision.lab.faults import CATALOGUES  # noqa: E402
 from provision.lab.stages import Stage  # noqa: E402
-from provision.lab.topology import aws_calico  # noqa: E402
+from provision.lab.topology import TOPOLOGIES  # noqa: E402
 from provision.provider import NoProgress  # noqa: E402
 
 LAB_PREFIX = "prove-"
+LABS = 3
 CONFIRM_WITHIN = timedelta(seconds=20)
 HEAL_WITHIN = timedelta(seconds=30)
+EVIDENCE = ROOT / "reports" / "proof"
+"""What is kept of runs that did not go as foreseen: a folder for each."""
+
 SUITE_TIMEOUT = timedelta(minutes=5)
 HARMLESS = {Outcome.MET.value, Outcome.NOT_APPLICABLE.value, Outcome.NOT_COVERED.value}
 
@@ -71,6 +77,30 @@ class Trial:
         return self.killed and not self.unexpected and not self.error
 
 
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of the suites: its folder and its compliance report."""
+
+    folder: Path
+    report: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What it says of each requirement."""
+        rows: list[dict[str, Any]] = self.report["requirements"]
+        return rows
+
+    @property
+    def turned(self) -> dict[str, str]:
+        """The requirements that are neither met nor without a say, with their verdicts."""
+        return {row["id"]: row["verdict"] for row in self.rows if row["verdict"] not in HARMLESS}
+
+    def told(self, requirements: Iterable[str]) -> str:
+        """The verdicts on these requirements, in the words of the run."""
+        wanted = set(requirements)
+        return "\n".join(f"{row['id']} {row['verdict']}\n{row['reason']}\n" for row in self.rows if row["id"] in wanted)
+
+
 class TrialLab:
     """One lab that faults are tried in, one after the other."""
 
@@ -84,7 +114,7 @@ class TrialLab:
     def __enter__(self) -> TrialLab:
         # Launched here and not by the command line, so that the lab ends with this process, however that ends.
         folder = state.claim(self.name)
-        self._lab = launcher.launch(aws_calico(self.name), folder, progress=NoProgress())
+        self._lab = launcher.launch(TOPOLOGIES[self.profile](self.name), folder, progress=NoProgress())
         launcher.await_stage(self._lab, Stage.READY, progress=NoProgress())
         self._control = LabControl(self.name)
         return self
@@ -101,8 +131,8 @@ class TrialLab:
             raise FaultError(f"{self.name} is not up")
         return self._control
 
-    def suites(self) -> dict[str, Any]:
-        """Run every suite on the lab and return its compliance report.
+    def suites(self) -> SuiteRun:
+        """Run every suite on the lab.
 
         Raises:
             FaultError: the run ended without a report.
@@ -119,12 +149,12 @@ class TrialLab:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        report = self._reports / "latest" / "compliance.json"
-        if not report.exists() or run.returncode not in (0, 1, 11):
+        latest = self._reports / "latest"
+        if not (latest / "compliance.json").exists() or run.returncode not in (0, 1, 11):
             raise FaultError(f"the suites ended with {run.returncode}: {(run.stdout + run.stderr)[-2000:]}")
-        loaded: dict[str, Any] = json.loads(report.read_text())
-        (self._reports / "latest").unlink()
-        return loaded
+        folder = latest.resolve()
+        latest.unlink()
+        return SuiteRun(folder, json.loads((folder / "compliance.json").read_text()))
 
     def unharmed(self) -> set[str]:
         """The requirements that the suites check on the lab as it is.
@@ -132,20 +162,21 @@ class TrialLab:
         Raises:
             FaultError: they found something wrong with it.
         """
-        report = self.suites()
-        if turned := _turned(report):
-            raise FaultError(f"the unharmed lab is not fully met: {turned}")
-        return {row["id"] for row in report["requirements"] if row["tests"] and row["verdict"] == Outcome.MET.value}
+        run = self.suites()
+        if run.turned:
+            kept = self._keep(run, "unharmed", run.turned)
+            raise FaultError(f"the unharmed lab {self.profile} is not fully met: {run.turned}; see {kept}")
+        return {row["id"] for row in run.rows if row["tests"] and row["verdict"] == Outcome.MET.value}
 
     def try_out(self, fault: Fault) -> Trial:
         """Plant the fault, run the suites, heal, and wait until the lab is as before."""
         began = time.monotonic()
         planted = Planted(fault, self.control)
-        error, report = "", {}
+        error, run = "", None
         try:
             planted.apply()
             wait_for(lambda: fault.confirm(self.control), CONFIRM_WITHIN, f"{fault.name} to take effect")
-            report = self.suites()
+            run = self.suites()
         except (FaultError, subprocess.TimeoutExpired) as problem:
             error = str(problem)
         try:
@@ -153,74 +184,105 @@ class TrialLab:
             self.control.wait_healthy(HEAL_WITHIN)
         except FaultError as problem:
             error = f"{error}; {problem}" if error else str(problem)
-        turned = _turned(report)
-        expected = {fault.requirement} | fault.follows
-        return Trial(
+        turned = run.turned if run else {}
+        trial = Trial(
             fault,
             self.profile,
             killed=turned.get(fault.requirement) == Outcome.VIOLATED.value,
             verdicts=turned,
-            unexpected=tuple(sorted(set(turned) - expected)),
-            layer_named=(report.get("root_cause") or {}).get("layer"),
+            unexpected=tuple(sorted(set(turned) - {fault.requirement} - fault.follows)),
+            layer_named=(run.report["root_cause"] or {}).get("layer") if run else None,
             seconds=time.monotonic() - began,
             error=error,
         )
+        if run and not trial.flawless:
+            self._keep(run, fault.name, trial.unexpected or [fault.requirement])
+        return trial
+
+    def _keep(self, run: SuiteRun, name: str, requirements: Iterable[str]) -> Path:
+        """Keep what a run that surprised us has seen, and the lab's logs: it may never come again."""
+        kept = EVIDENCE / self.profile / name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(run.folder, kept, ignore=shutil.ignore_patterns("fleet.json", "environment", ".*"))
+        shutil.copytree(self.control.folder.logs, kept / "lab-logs")
+        (kept / "surprises.txt").write_text(run.told(requirements))
+        return kept
 
 
-def prove(profile: str, faults: Sequence[Fault], labs: int) -> tuple[list[Trial], set[str]]:
+class Backlog:
+    """The faults that wait for a lab, by profile. Labs go where the most are waiting for each of them."""
+
+    def __init__(self, catalogues: Mapping[str, Sequence[Fault]]) -> None:
+        self._waiting = {profile: deque(faults) for profile, faults in catalogues.items()}
+        self._labs = dict.fromkeys(catalogues, 0)
+        self._lock = threading.Lock()
+
+    def join(self) -> tuple[str, bool] | None:
+        """A profile that needs one more lab, and whether it is the first that it gets; None when nothing waits."""
+        with self._lock:
+            waiting = [profile for profile, faults in self._waiting.items() if faults]
+            if not waiting:
+                return None
+            profile = max(waiting, key=lambda name: len(self._waiting[name]) / (1 + self._labs[name]))
+            self._labs[profile] += 1
+            return profile, self._labs[profile] == 1
+
+    def take(self, profile: str) -> Fault | None:
+        """The next fault of that profile, None when there is none left."""
+        with self._lock:
+            return self._waiting[profile].popleft() if self._waiting[profile] else None
+
+    def give_up(self, profile: str) -> None:
+        """Try nothing more on that profile."""
+        with self._lock:
+            self._waiting[profile].clear()
+
+
+def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Trial], dict[str, set[str]]]:
     """Try every fault, in `labs` labs side by side. A lab that could not be healed is replaced by a fresh one.
 
     Returns:
-        what came of each fault, and the requirements that are checked on an unharmed lab.
+        what came of each fault, and by profile the requirements that are checked on an unharmed lab.
     """
-    waiting: queue.SimpleQueue[Fault] = queue.SimpleQueue()
-    for fault in faults:
-        waiting.put(fault)
+    backlog = Backlog(catalogues)
+    total = sum(map(len, catalogues.values()))
     trials: list[Trial] = []
-    checked: set[str] = set()
-    troubles: list[str] = []
+    checked: dict[str, set[str]] = {profile: set() for profile in catalogues}
     for leftover in state.all_labs():  # of a proof that was killed: they ended with it, their folders did not
         if leftover.state.name.startswith(LAB_PREFIX) and not leftover.state.process.alive:
             state.remove(leftover)
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="meshproof-prove-") as scratch:
 
         def work(number: int) -> None:
-            while not waiting.empty():
+            while task := backlog.join():
+                profile, first = task
                 try:
                     with TrialLab(profile, number, Path(scratch)) as lab:
-                        checked.update(lab.unharmed())
-                        while trial := _next(waiting, lab):
+                        if first:
+                            checked[profile] = lab.unharmed()
+                        while fault := backlog.take(profile):
+                            trial = lab.try_out(fault)
                             trials.append(trial)
-                            _announce(trial, len(trials), len(faults))
+                            _announce(trial, len(trials), total)
                             if trial.error:
                                 break
-                except Exception as problem:  # whatever it is, the other labs go on and the proof says so
-                    troubles.append(f"{type(problem).__name__}: {problem}")
-                    return
+                except Exception as problem:  # whatever it is, the other profile goes on and the proof says so
+                    print(f"{profile}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
+                    backlog.give_up(profile)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(labs)]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(min(labs, total))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    for trouble in troubles:
-        print(trouble, file=sys.stderr)
-    tried = {trial.fault.name for trial in trials}
-    trials += [Trial(fault, profile, error="not tried: no lab was left") for fault in faults if fault.name not in tried]
-    order = {fault.name: place for place, fault in enumerate(faults)}
-    return sorted(trials, key=lambda trial: order[trial.fault.name]), checked
-
-
-def _next(waiting: queue.SimpleQueue[Fault], lab: TrialLab) -> Trial | None:
-    try:
-        return lab.try_out(waiting.get_nowait())
-    except queue.Empty:
-        return None
-
-
-def _turned(report: dict[str, Any]) -> dict[str, str]:
-    rows = report.get("requirements", ())
-    return {row["id"]: row["verdict"] for row in rows if row["verdict"] not in HARMLESS}
+    done = {(trial.profile, trial.fault.name): trial for trial in trials}
+    missing = "not tried: its lab did not stand, or found itself in disorder"
+    return [
+        done.get((profile, fault.name), Trial(fault, profile, error=missing))
+        for profile, faults in catalogues.items()
+        for fault in faults
+    ], checked
 
 
 def _announce(trial: Trial, count: int, total: int) -> None:
@@ -230,9 +292,16 @@ def _announce(trial: Trial, count: int, total: int) -> None:
     print(f"[{count}/{total}] {trial.fault.name}: {state} in {trial.seconds:.1f} s {'; '.join(notes)}", flush=True)
 
 
-def as_data(trials: Sequence[Trial], checked: Iterable[str], seconds: float) -> dict[str, Any]:
-    """The proof as `proof.json` holds it; `uncovered` are the checked requirements that no fault turned red."""
-    killed = {trial.fault.requirement for trial in trials if trial.killed}
+def as_data(trials: Sequence[Trial], checked: Mapping[str, Iterable[str]], seconds: float) -> dict[str, Any]:
+    """The proof as `proof.json` holds it.
+
+    `uncovered` are the requirements that a profile checks and that no fault turned red there.
+    """
+    profiles = {}
+    for profile, requirements in checked.items():
+        held = [trial for trial in trials if trial.profile == profile]
+        killed = {trial.fault.requirement for trial in held if trial.killed}
+        profiles[profile] = {**_figures(held), "uncovered": sorted(set(requirements) - killed)}
     return {
         "faults": [
             {
@@ -250,16 +319,22 @@ def as_data(trials: Sequence[Trial], checked: Iterable[str], seconds: float) -> 
             }
             for trial in trials
         ],
-        "kill_rate": sum(trial.killed for trial in trials) / len(trials) if trials else 0.0,
-        "false_alarms": sum(len(trial.unexpected) for trial in trials),
-        "uncovered": sorted(set(checked) - killed),
+        **_figures(trials),
+        "uncovered": sorted({requirement for each in profiles.values() for requirement in each["uncovered"]}),
+        "profiles": profiles,
         "seconds": round(seconds, 1),
     }
 
 
+def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
+    return {
+        "kill_rate": sum(trial.killed for trial in trials) / len(trials) if trials else 0.0,
+        "false_alarms": sum(len(trial.unexpected) for trial in trials),
+    }
+
+
 def as_markdown(trials: Sequence[Trial], data: dict[str, Any]) -> str:
-    """The proof for people: the figures, the faults, and the table of faults by requirements."""
-    turned = sorted({requirement for trial in trials for requirement in trial.verdicts})
+    """The proof for people: the figures, and for each profile the faults and the table of faults by requirements."""
     lines = [
         "# Proof that the checks can fail",
         "",
@@ -268,56 +343,65 @@ def as_markdown(trials: Sequence[Trial], data: dict[str, Any]) -> str:
         "",
         "A fault is killed when the requirement it breaks is found violated. Requirements that follow from it may turn",
         "as well; any other that turns is a false alarm.",
-        "",
-        "| fault | what is broken | requirement | killed | follows | false alarms | s |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    for profile, figures in data["profiles"].items():
+        lines += ["", f"## {profile}", "", *_profile([t for t in trials if t.profile == profile], figures)]
+    return "\n".join(lines) + "\n"
+
+
+def _profile(trials: Sequence[Trial], figures: dict[str, Any]) -> Iterator[str]:
+    yield "| fault | what is broken | requirement | killed | follows | false alarms | s |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for trial in trials:
         follows = ", ".join(r for r in trial.verdicts if r != trial.fault.requirement and r not in trial.unexpected)
         alarms = ", ".join(trial.unexpected) or "none"
-        lines.append(
+        yield (
             f"| {trial.fault.name} | {trial.fault.summary} | {trial.fault.requirement} | "
             f"{'yes' if trial.killed else 'NO'} | {follows or '-'} | {alarms} | {trial.seconds:.1f} |"
         )
-    lines += ["", "## Faults by requirements", "", "V violated, i inconclusive, blank as planned.", ""]
-    lines.append("| fault | " + " | ".join(turned) + " |")
-    lines.append("| --- |" + " --- |" * len(turned))
+    turned = sorted({requirement for trial in trials for requirement in trial.verdicts})
+    yield from ("", "Faults by requirements: V violated, i inconclusive, blank as planned.", "")
+    yield "| fault | " + " | ".join(turned) + " |"
+    yield "| --- |" + " --- |" * len(turned)
     letters = {Outcome.VIOLATED.value: "V", Outcome.INCONCLUSIVE.value: "i"}
     for trial in trials:
         cells = (letters.get(trial.verdicts.get(requirement, ""), " ") for requirement in turned)
-        lines.append(f"| {trial.fault.name} | " + " | ".join(cells) + " |")
-    if data["uncovered"]:
-        lines += ["", "## Checked, and not yet turned red by any fault", "", ", ".join(data["uncovered"])]
+        yield f"| {trial.fault.name} | " + " | ".join(cells) + " |"
+    if figures["uncovered"]:
+        yield from ("", "Checked, and not turned red by any fault: " + ", ".join(figures["uncovered"]))
     problems = [f"- {trial.fault.name}: {trial.error}" for trial in trials if trial.error]
     if problems:
-        lines += ["", "## Trials that could not be held", "", *problems]
-    return "\n".join(lines) + "\n"
+        yield from ("", "Trials that could not be held:", "", *problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, hold the trials, write the proof."""
     parser = argparse.ArgumentParser(prog="prove", description="Plant every fault in a lab and see it found.")
-    parser.add_argument("--profile", default="aws-calico", choices=sorted(CATALOGUES))
+    parser.add_argument(
+        "--profile", action="append", choices=sorted(CATALOGUES), help="only this one; repeatable (default: all)"
+    )
     parser.add_argument("--fault", action="append", metavar="NAME", help="only this one; repeatable")
-    parser.add_argument("--sample", type=int, metavar="N", help="only N faults, spread over the catalogue")
-    parser.add_argument("--labs", type=int, default=3, metavar="N", help="labs side by side (default 3)")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N faults, spread over the catalogues")
+    parser.add_argument("--labs", type=int, default=LABS, metavar="N", help=f"labs side by side (default {LABS})")
     parser.add_argument("--list", action="store_true", help="list the faults and stop")
     options = parser.parse_args(arguments)
-    faults = CATALOGUES[options.profile]()
-    if options.list:
-        for fault in faults:
-            print(f"{fault.name:32} {fault.requirement:15} {fault.summary}")
-        return 0
+    chosen = [(profile, fault) for profile in options.profile or CATALOGUES for fault in CATALOGUES[profile]()]
     if options.fault:
-        known = {fault.name: fault for fault in faults}
-        if unknown := [name for name in options.fault if name not in known]:
+        if unknown := sorted(set(options.fault) - {fault.name for _, fault in chosen}):
             print(f"no fault {', '.join(unknown)}; `--list` shows those there are", file=sys.stderr)
             return 4
-        faults = tuple(known[name] for name in options.fault)
-    if options.sample and options.sample < len(faults):
-        faults = tuple(faults[i * len(faults) // options.sample] for i in range(options.sample))
+        chosen = [(profile, fault) for profile, fault in chosen if fault.name in options.fault]
+    if options.sample and options.sample < len(chosen):
+        chosen = [chosen[i * len(chosen) // options.sample] for i in range(options.sample)]
+    if options.list:
+        for profile, fault in chosen:
+            print(f"{profile:13} {fault.name:32} {fault.requirement:15} {fault.summary}")
+        return 0
+    catalogues: dict[str, list[Fault]] = {}
+    for profile, fault in chosen:
+        catalogues.setdefault(profile, []).append(fault)
     began = time.monotonic()
-    trials, checked = prove(options.profile, faults, max(1, min(options.labs, len(faults))))
+    trials, checked = prove(catalogues, max(1, options.labs))
     data = as_data(trials, checked, time.monotonic() - began)
     reports = ROOT / "reports"
     (reports / "proof.json").write_text(json.dumps(data, indent=2) + "\n")

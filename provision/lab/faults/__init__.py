@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provision.faults import Fault
-from provision.lab.faults import addressing, reachability, routing
 
 
 def aws_calico() -> tuple[Fault, ...]:
     """The faults of the `aws-calico` profile, lowest layer first."""
-    return (*addressing.FAULTS, *routing.FAULTS, *reachability.FAULTS)
+    from provision.lab.faults import calico
+
+    return calico.FAULTS
 
 
 CATALOGUES: dict[str, Callable[[], tuple[Fault, ...]]] = {"aws-calico": aws_calico}

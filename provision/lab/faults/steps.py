@@ -1,109 +1,20 @@
-"""What the lab's faults are made of, beyond the general steps: a node's BIRD, and looks at the kernel."""
+"""What the lab's faults are made of, beyond the general steps: packet filters, and looks at kernel and API."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from provision.faults import PLANTED_TABLE, Confirm, Control, FaultError
-from provision.lab.images import BIRD_CONFIG, BIRD_SOCKET
-from provision.lab.topology import LabNode, LabTopology, aws_calico
-
-LAB: LabTopology = aws_calico("faults")
-"""The default size. Faults name places and addresses of it, so they are tried on labs of that size."""
-
-EAST, OHIO, WEST = LAB.regions
-CALICO = "/apis/crd.projectcalico.org/v1"
+from provision.faults import PLANTED_TABLE, Confirm, Control, Filter
+from provision.lab.topology import LabNode, LabRegion
 
 
 def place(node: LabNode) -> str:
     """A node as `Control.run` names it."""
     return f"{node.region}/{node.alias}"
-
-
-def birdcl(control: Control, node: LabNode, *words: str, check: bool = True) -> str:
-    """What the node's BIRD answers to a command."""
-    return control.run(place(node), ["birdcl", "-s", BIRD_SOCKET, *words], check=check).out
-
-
-def protocol(peer: LabNode) -> str:
-    """The name that Calico gives the session to that node."""
-    return f"Node_{str(peer.address).replace('.', '_')}"
-
-
-@dataclass(frozen=True)
-class Birdcl:
-    """Give a node's BIRD one command to break and another to mend."""
-
-    node: LabNode
-    breaking: tuple[str, ...]
-    mending: tuple[str, ...]
-
-    def apply(self, control: Control) -> None:
-        """Give the breaking command."""
-        birdcl(control, self.node, *self.breaking)
-
-    def heal(self, control: Control, memory: None) -> None:
-        """Give the mending one."""
-        birdcl(control, self.node, *self.mending, check=False)
-
-
-@dataclass(frozen=True)
-class BirdConfig:
-    """Change a node's bird.cfg by hand, as a colleague in a hurry would.
-
-    Attributes:
-        node: whose.
-        append: lines added at the end.
-        replace: (old, new) texts; every occurrence of each old one is replaced, and there must be one.
-    """
-
-    node: LabNode
-    append: str = ""
-    replace: tuple[tuple[str, str], ...] = ()
-
-    def apply(self, control: Control) -> str:
-        """Write the changed file and load it."""
-        before = control.run(place(self.node), ["cat", BIRD_CONFIG]).out
-        text = before
-        for old, new in self.replace:
-            if old not in text:
-                raise FaultError(f"{place(self.node)}: {BIRD_CONFIG} has no {old!r} to replace")
-            text = text.replace(old, new)
-        self._load(control, f"{text}\n{self.append}\n")
-        return before
-
-    def heal(self, control: Control, memory: str) -> None:
-        """Put the old file back and load it."""
-        self._load(control, memory)
-
-    def _load(self, control: Control, text: str) -> None:
-        control.run(place(self.node), ["tee", BIRD_CONFIG], text=text)
-        answer = birdcl(control, self.node, "configure")
-        if "Reconfigur" not in answer:
-            raise FaultError(f"{place(self.node)}: BIRD did not take the changed configuration: {answer}")
-
-
-@dataclass(frozen=True)
-class Signal:
-    """Stop a node's BIRD in its tracks and let it go on: it lives and says nothing."""
-
-    node: LabNode
-
-    def apply(self, control: Control) -> None:
-        """SIGSTOP."""
-        self._send(control, "STOP")
-
-    def heal(self, control: Control, memory: None) -> None:
-        """SIGCONT."""
-        self._send(control, "CONT")
-
-    def _send(self, control: Control, name: str) -> None:
-        # The daemon's pid is not known from outside: the processes in the node's namespace called bird are it.
-        script = f'for pid in $(ip netns pids {self.node.netns}); do [ "$(cat /proc/$pid/comm)" = bird ] && '
-        control.run(place(self.node), ["sh", "-c", script + f"kill -{name} $pid; done; true"])
 
 
 def kernel_routes(control: Control, where: str, prefix: str | None = None) -> list[dict[str, Any]]:
@@ -123,21 +34,6 @@ def route_is_gone(node: LabNode, prefix: object) -> Confirm:
 def route_is_there(node: LabNode, prefix: object) -> Confirm:
     """The node's kernel has a route of that prefix, of whatever kind."""
     return lambda control: bool(kernel_routes(control, place(node), str(prefix)))
-
-
-def session_is(node: LabNode, name: str, *, up: bool) -> Confirm:
-    """The session of that name is, or is not, Established, by BIRD's own word."""
-
-    def confirm(control: Control) -> bool:
-        rows = [line for line in birdcl(control, node, "show", "protocols").splitlines() if line.startswith(f"{name} ")]
-        return bool(rows) and all(("Established" in row) == up for row in rows)
-
-    return confirm
-
-
-def session_is_absent(node: LabNode, name: str) -> Confirm:
-    """BIRD has no protocol of that name."""
-    return lambda control: f"{name} " not in birdcl(control, node, "show", "protocols")
 
 
 def object_says(region: str, path: str, keys: Sequence[str], value: object) -> Confirm:
@@ -165,3 +61,124 @@ def object_is_gone(region: str, path: str) -> Confirm:
 def table_is_loaded(where: str) -> Confirm:
     """The planted packet filter is in the kernel."""
     return lambda control: control.run(where, ["nft", "list", "table", *PLANTED_TABLE], check=False).code == 0
+
+
+def command_succeeds(where: str, argv: Sequence[str], *, succeeds: bool = True) -> Confirm:
+    """That command at that place ends with 0, or does not."""
+    return lambda control: (control.run(where, argv, check=False).code == 0) is succeeds
+
+
+def dropped(node: LabNode, match: str) -> Filter:
+    """The node drops what it forwards and that matches."""
+    return Filter(place(node), f"  chain forward {{ type filter hook forward priority -10; {match} counter drop; }}")
+
+
+def dropped_in(region: LabRegion, match: str) -> tuple[Filter, ...]:
+    """All nodes of the region do."""
+    return tuple(dropped(node, match) for node in region.nodes)
+
+
+def between(source: LabRegion, target: LabRegion) -> str:
+    """What pods of one region send to those of another, as nftables matches it."""
+    return f"ip saddr {source.plan.pod_cidr} ip daddr {target.plan.pod_cidr}"
+
+
+@dataclass(frozen=True)
+class FullMap:
+    """A node delivers to the pods that it has and to one more, and then has no room for a further one.
+
+    So does a BPF map, an ipset or a neighbour table that is full. The one more is the verifier's standing probe.
+    """
+
+    node: LabNode
+
+    def apply(self, control: Control) -> None:
+        """Load a packet filter whose set of known pods has one free place."""
+        pods = control.get(self.node.region, "/api/v1/pods") or {}
+        known = sorted(
+            {
+                address
+                for pod in pods.get("items", ())
+                if pod["spec"].get("nodeName") == self.node.name and not pod["spec"].get("hostNetwork")
+                for address in (pod.get("status", {}).get("podIP"),)
+                if address
+            }
+        )
+        elements = f"elements = {{ {', '.join(known)} }}" if known else ""
+        self._filter(
+            f"  set known {{ type ipv4_addr; flags dynamic; size {len(known) + 1}; {elements} }}\n"
+            "  chain deliver { ip daddr @known accept; add @known { ip daddr } accept; counter drop; }\n"
+            f"  chain forward {{ type filter hook forward priority -10; ip daddr {self.node.block} jump deliver; }}"
+        ).apply(control)
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Take the packet filter away."""
+        self._filter("").heal(control, None)
+
+    def _filter(self, body: str) -> Filter:
+        return Filter(place(self.node), body)
+
+
+@dataclass(frozen=True)
+class SlowTunnel:
+    """What a node sends through its tunnels to a region arrives later than what it sends beside them.
+
+    Kernels with a delay line (netem) are rare, so a process is put into the way: it reads encapsulated packets from a
+    TUN device and gives them back to the kernel later. The packets inside notice nothing but the time.
+    """
+
+    node: LabNode
+    target: LabRegion
+    port: int
+    delay: timedelta = timedelta(milliseconds=20)
+
+    def apply(self, control: Control) -> str:
+        """Start the relay, then lead the tunnels' packets to it; what is remembered is the relay's pid."""
+        there = place(self.node)
+        begin = 'setsid python3 -I -S -c "$0" "$@" < /dev/null > /dev/null 2>&1 & echo $!'
+        seconds = str(self.delay.total_seconds())
+        pid = control.run(there, ["sh", "-c", begin, _RELAY, _RELAY_DEVICE, seconds]).out.strip()
+        ready = (
+            f"until ip link set {_RELAY_DEVICE} up mtu 9000 2> /dev/null; do kill -0 {pid} || exit; sleep 0.05; done"
+        )
+        settings = f"/proc/sys/net/ipv4/conf/{_RELAY_DEVICE}"
+        control.run(
+            there,
+            [
+                "sh",
+                "-ec",
+                f"{ready}; echo 1 > {settings}/accept_local; echo 0 > {settings}/rp_filter; "
+                f"ip route add default dev {_RELAY_DEVICE} src {self.node.address} table {_RELAY_TABLE}; "
+                f"ip rule add preference {_RELAY_RULES[0]} iif {_RELAY_DEVICE} lookup main; "
+                f"ip rule add preference {_RELAY_RULES[1]} to {self.target.plan.node_cidr} ipproto udp "
+                f"dport {self.port} lookup {_RELAY_TABLE}",
+            ],
+        )
+        return pid
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Lead the packets past the relay again, and end it."""
+        rules = "; ".join(f"ip rule del preference {preference}" for preference in _RELAY_RULES)
+        control.run(place(self.node), ["sh", "-c", f"{rules}; kill {memory}; true"])
+
+
+_RELAY_DEVICE = "slow0"
+_RELAY_TABLE = 99
+_RELAY_RULES = (10, 11)
+_RELAY = """
+import collections, fcntl, os, select, struct, sys, time
+name, delay = sys.argv[1], float(sys.argv[2])
+tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH", name.encode(), 0x1001))  # TUNSETIFF; IFF_TUN | IFF_NO_PI
+late = collections.deque()
+while True:
+    wait = max(0.0, late[0][0] - time.monotonic()) if late else None
+    if select.select([tun], [], [], wait)[0]:
+        late.append((time.monotonic() + delay, os.read(tun, 65536)))
+    while late and late[0][0] <= time.monotonic():
+        try:
+            os.write(tun, late.popleft()[1])
+        except OSError:
+            pass  # what the kernel does not take is lost, as on a wire
+"""
+"""Reads packets from a TUN device and writes each back to it when its time has come."""

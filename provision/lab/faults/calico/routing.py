@@ -1,4 +1,4 @@
-"""Faults of route exchange (NET-ROUTE)."""
+"""Faults of route exchange (NET-ROUTE), on Calico."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from analysis.rootcause import Layer
 from provision.faults import Command, Delete, Fault, Filter, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.calico.resources import REFLECTOR_ANNOTATION
-from provision.lab.faults.addressing import MESH_PATHS
-from provision.lab.faults.steps import (
-    CALICO,
-    EAST,
-    OHIO,
-    WEST,
+from provision.lab.faults.calico.bird import (
     Birdcl,
     BirdConfig,
     Signal,
     birdcl,
+    protocol,
+    session_is,
+    session_is_absent,
+)
+from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
+from provision.lab.faults.shared import MESH_PATHS
+from provision.lab.faults.steps import (
     object_is_gone,
     object_says,
     place,
-    protocol,
     route_is_gone,
     route_is_there,
-    session_is,
-    session_is_absent,
     table_is_loaded,
 )
 from provision.lab.images import BIRD_CONFIG

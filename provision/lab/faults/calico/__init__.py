@@ -1,0 +1,7 @@
+"""The faults of the `aws-calico` profile, lowest layer first."""
+
+from __future__ import annotations
+
+from provision.lab.faults.calico import addressing, reachability, routing
+
+FAULTS = (*addressing.FAULTS, *routing.FAULTS, *reachability.FAULTS)

@@ -1,0 +1,51 @@
+"""Faults of the data path between pods (NET-POD), on Calico."""
+
+from __future__ import annotations
+
+from analysis.rootcause import Layer
+from provision.faults import Fault, Filter, Patch
+from provision.lab.calico.birdconfig import TUNNEL_DEVICE
+from provision.lab.faults import shared
+from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
+from provision.lab.faults.steps import object_says, place, table_is_loaded
+from provision.lab.topology import VXLAN_PORT
+
+_A, _B = EAST.nodes[1], EAST.nodes[2]
+
+FAULTS: tuple[Fault, ...] = (
+    shared.one_way_drop(EAST, OHIO),
+    shared.tcp_blocked(EAST, WEST),
+    shared.udp_blocked(WEST, OHIO),
+    shared.source_nat(_A, EAST, OHIO, TUNNEL_DEVICE),
+    shared.one_node_pair_dropped(_A, OHIO.nodes[1]),
+    shared.neighbour_dropped(_A, _B),
+    shared.hidden_hop(_A, EAST, OHIO, ttl=61),
+    Fault(
+        name="remote-service-dead",
+        summary=f"{OHIO.name} drops what other clusters send to its ClusterIPs",
+        layer=Layer.SERVICE,
+        requirement="NET-POD-008",
+        steps=tuple(
+            Filter(
+                place(node),
+                "  chain prerouting { type filter hook prerouting priority -200; "
+                f'iifname "{TUNNEL_DEVICE}" ip daddr {OHIO.plan.service_cidr} counter drop; }}',
+            )
+            for node in OHIO.nodes
+        ),
+        confirm=table_is_loaded(place(OHIO.nodes[-1])),
+    ),
+    Fault(
+        name="egress-not-masqueraded",
+        summary=f"pods of {WEST.name} leave for the internet with addresses that nobody can answer",
+        layer=Layer.POLICY,
+        requirement="NET-POD-009",
+        steps=(Patch(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", {"spec": {"natOutgoing": False}}),),
+        confirm=object_says(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", ("spec", "natOutgoing"), False),
+    ),
+    shared.no_room_for_new_pods(WEST.nodes[-1]),
+    shared.freed_addresses_answer(EAST.nodes[-1], asking=_A),
+    shared.slow_tunnel(EAST, OHIO, VXLAN_PORT),
+    shared.throttled_tunnel(EAST.nodes, TUNNEL_DEVICE),
+    shared.probe_pod_left_behind(_A),
+)
