@@ -15,12 +15,18 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   swallows bytes and then says how many they were. A port that is taken is replaced by a free one.
 - {"op": "counters", "name"} and {"op": "stop", "name"}: what the listeners saw; stop also ends them.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
-  {"kind": "icmp|tcp|udp|line|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
+  {"kind": "icmp|tcp|udp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
   "window", "timeout", "tries", "patience"}. After `patience` failures the rest of a batch is not tried.
-  `expected` is the identity that must answer, for DNS the name to ask for. TCP is tried again by the kernel only
-  (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of the instrument.
+  `expected` is the identity that must answer, for DNS the name to ask for; a knock only connects. TCP is tried again
+  by the kernel only (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of
+  the instrument.
 - {"op": "transfer", "target": [address, port, identity], "bytes", "seconds", "rounds"}: bulk TCP transfers to a sink,
   one after the other, until the two best rates agree, at most `rounds`.
+- {"op": "tls", "timeout", "patience", "targets": [{"address", "port", "name", "plain", "certificate", "key",
+  "request"}, ...]}: for each, all at once, a TLS handshake under that name, showing that certificate (PEM) if there is
+  one; the peer's is given back and not verified. What is said to whom the handshake satisfies is heard for `patience`
+  seconds (TLS 1.3 refuses a client afterwards), then `request` (base64) is said, and the answer heard. `plain` leaves
+  TLS out.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
 """
 
@@ -285,7 +291,7 @@ class TcpBatch(Batch):
 
     def on_event(self, fd: int, mask: int) -> None:
         """The connection failed, opened, or said something."""
-        index, sock, started, heard = self.live[fd]
+        index, sock, _started, heard = self.live[fd]
         if mask & select.EPOLLERR:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             entry = read_notice(sock)
@@ -297,7 +303,11 @@ class TcpBatch(Batch):
                 self.end(fd, outcome, detail=detail)
             return
         if mask & select.EPOLLOUT:
-            sock.send(self.dialogue.request(index, self.targets[index]))
+            request = self.dialogue.request(index, self.targets[index])
+            if not request:
+                self.succeed(fd, OPEN, {})
+                return
+            sock.send(request)
             self.loop.poll.modify(fd, select.EPOLLIN)
         if not mask & (select.EPOLLIN | select.EPOLLHUP):
             return
@@ -312,16 +322,20 @@ class TcpBatch(Batch):
         heard += data
         answer = self.dialogue.understand(index, self.targets[index], bytes(heard))
         if answer is not None:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-            rtt, again = (struct.unpack_from("I", info, place)[0] for place in (TCP_INFO_RTT, TCP_INFO_RETRANSMITS))
-            outcome, columns = answer
-            waited = time.monotonic() - started
-            if outcome == OPEN and self.dialogue.resets:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            # The kernel timed the handshake itself: free of what scheduling adds to our own clock.
-            self.end(fd, outcome, rtt=rtt / 1e6 if rtt and not again else waited, sends=1 + again, **columns)
+            self.succeed(fd, *answer)
         elif not data:
             self.end(fd, INCONCLUSIVE, detail="connected, but closed after %d bytes" % len(heard))
+
+    def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
+        """All was said: note the outcome, with the time that connecting took."""
+        _index, sock, started, _heard = self.live[fd]
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        rtt, again = (struct.unpack_from("I", info, place)[0] for place in (TCP_INFO_RTT, TCP_INFO_RETRANSMITS))
+        waited = time.monotonic() - started
+        if outcome == OPEN and self.dialogue.resets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        # The kernel timed the handshake itself: free of what scheduling adds to our own clock.
+        self.end(fd, outcome, rtt=rtt / 1e6 if rtt and not again else waited, sends=1 + again, **columns)
 
     def end(self, fd: int, outcome: str, rtt: float | None = None, **columns: Any) -> None:
         """Close the connection and note what came of it."""
@@ -355,7 +369,7 @@ class Dialogue:
     resets = False
 
     def request(self, index: int, target: Any) -> bytes:
-        """What to say first, for those that speak first."""
+        """What to say first, for those that speak first; nothing when being connected is all that was to be known."""
         raise NotImplementedError
 
     def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
@@ -385,6 +399,16 @@ class Line(Dialogue):
         if b"\n" not in heard:
             return None
         return OPEN, {"answer": heard.split(b"\n")[0].decode("ascii", "replace").strip()}
+
+
+class Knock(Dialogue):
+    """Somebody else's listener: being connected is all that is wanted of it."""
+
+    speaks_first = True
+
+    def request(self, index: int, target: Any) -> bytes:
+        """Nothing."""
+        return b""
 
 
 class DnsOverTcp(Dialogue):
@@ -717,6 +741,8 @@ def make_batch(spec: dict[str, Any]) -> Batch:
         return TcpBatch(spec, Greeting())
     if kind == "line":
         return TcpBatch(spec, Line())
+    if kind == "knock":
+        return TcpBatch(spec, Knock())
     if kind == "dns-tcp":
         return TcpBatch(spec, DnsOverTcp())
     return {"icmp": IcmpBatch, "udp": UdpBatch, "dns-udp": DnsBatch}[kind](spec)
@@ -1025,6 +1051,98 @@ def read_line(sock: socket.socket) -> bytes:
     return line
 
 
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def tls(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """A handshake with every target, all at once."""
+    import threading  # these take a while to import, and no other plan needs them
+
+    answers: list[dict[str, Any]] = [{} for _ in operation["targets"]]
+
+    def work(number: int, target: dict[str, Any]) -> None:
+        answers[number] = handshake(target, operation["timeout"], operation["patience"], end)
+
+    threads = [threading.Thread(target=work, args=item) for item in enumerate(operation["targets"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"targets": answers}
+
+
+def handshake(target: dict[str, Any], timeout: float, patience: float, end: float) -> dict[str, Any]:
+    """Connect, agree on TLS, listen, speak, listen.
+
+    Gives back the TCP `outcome` and, when it is open: `secured` when the handshake succeeded, `protocol`, `certificate`
+    (base64 DER), `alert` when the other side refused in words of TLS, `heard` (base64), `closed` when it hung up, and
+    `detail` when it failed in another way.
+    """
+    import base64
+    import ssl
+
+    answer: dict[str, Any] = {}
+    timeout = max(0.001, min(timeout, end - time.monotonic()))
+    try:
+        sock = socket.create_connection((target["address"], target["port"]), timeout)
+    except socket.timeout:
+        return {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
+    except OSError as error:
+        outcome, detail = outcome_of_errno(error.errno or 0)
+        return {"outcome": outcome, "detail": detail}
+    answer["outcome"] = OPEN
+    try:
+        if not target.get("plain"):
+            sock = secure(sock, target)
+            answer["secured"] = True
+            answer["protocol"] = sock.version()
+            answer["certificate"] = base64.b64encode(sock.getpeercert(binary_form=True) or b"").decode("ascii")
+        heard = listen_for(sock, patience)
+        if heard is None and target.get("request"):
+            sock.sendall(base64.b64decode(target["request"]))
+            heard = listen_for(sock, timeout)
+        answer["closed"] = heard == b""
+        answer["heard"] = base64.b64encode(heard or b"").decode("ascii")
+    except ssl.SSLError as error:
+        said = "%s: %s" % (error.reason, error) if error.reason else str(error)
+        answer["alert" if "ALERT" in said else "detail"] = said
+    except OSError as error:
+        answer["closed"] = error.errno in (errno.ECONNRESET, errno.EPIPE)
+        answer["detail"] = str(error)
+    finally:
+        sock.close()
+    return answer
+
+
+def secure(sock: socket.socket, target: dict[str, Any]) -> Any:
+    """Put TLS around the connection, verifying nothing."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    if target.get("certificate"):
+        # The library takes certificates from files only; this one is in memory and has no name.
+        memory = os.memfd_create("certificate")
+        try:
+            os.write(memory, (target["certificate"] + target["key"]).encode("ascii"))
+            context.load_cert_chain("/proc/self/fd/%d" % memory)
+        finally:
+            os.close(memory)
+    return context.wrap_socket(sock, server_hostname=target["name"])
+
+
+def listen_for(sock: Any, seconds: float) -> bytes | None:
+    """What the other side says within that time: None for nothing, b"" when it hangs up."""
+    sock.settimeout(seconds)
+    try:
+        data: bytes = sock.recv(512)
+    except socket.timeout:
+        return None
+    return data
+
+
 # --- the kernel's tables --------------------------------------------------------------------------------------------
 
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 26, 30
@@ -1196,6 +1314,7 @@ OPERATIONS = {
     "stop": stop,
     "probe": probe,
     "transfer": transfer,
+    "tls": tls,
     "kernel": kernel,
 }
 
