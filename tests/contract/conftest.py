@@ -1,8 +1,12 @@
-"""Which cluster the contract is checked against: one of our own API server, or any context of a kubeconfig."""
+"""Which cluster the contract is checked against: one of our own API server, or any context of a kubeconfig.
+
+With --kube-assets (or KUBEBUILDER_ASSETS) every test runs twice: on our own API server, and on Kubernetes' own.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +21,10 @@ from kubernetes import client, config, watch
 
 from provision.lab.kube.identities import ADMIN, NODE_AGENT
 from provision.lab.kube.pki import KubeContext, create_cluster_pki, write_kubeconfig, write_secret
+from provision.lab.kube.real.assets import API_SERVER, OPTION, KubeAssets, find_assets
 
 PROJECT = Path(__file__).parents[2]
+OURS = "lab"
 REGION = "contract"
 NODE = "contract-node"
 WITHIN_S = 60
@@ -29,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--contract-context", help="a context; by default an API server is started for the tests")
     group.addoption("--contract-kubeconfig", help="the kubeconfig that has the context (default: $KUBECONFIG)")
     group.addoption("--contract-image", default="busybox:1.36", help="image with sh, cat, head, sleep and seq")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cluster" in metafunc.fixturenames:
+        option = metafunc.config.getoption
+        context = option("--contract-context", default=None)
+        real = [] if context else [API_SERVER] * (find_assets(option(OPTION, default=None)) is not None)
+        metafunc.parametrize("cluster", [context or OURS, *real], indirect=True, scope="session")
 
 
 @dataclass(frozen=True)
@@ -63,15 +77,17 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield Cluster(Path(path) if path else None, context, image, ours=False)
         return
     folder = tmp_path_factory.mktemp("cluster")
-    with _started(folder) as kubeconfig:
-        yield Cluster(kubeconfig, REGION, image, ours=True)
+    ours = request.param == OURS
+    with _started(folder, None if ours else find_assets(option(OPTION, default=None))) as kubeconfig:
+        yield Cluster(kubeconfig, REGION, image, ours=ours)
 
 
 class _started:  # noqa: N801 - a context manager
-    """Our API server and a kubelet's double, as processes."""
+    """An API server, ours or the real one, and a kubelet's double, as processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, assets: KubeAssets | None) -> None:
         self.folder = folder
+        self.assets = assets
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Path:
@@ -97,8 +113,13 @@ class _started:  # noqa: N801 - a context manager
             "seed": str(folder / "seed.json"),
             "service_cidr": "172.30.0.0/16",
         }
-        (folder / "apiserver.json").write_text(json.dumps({"clusters": [cluster]}))
-        line = self._start("-m", "provision.lab.kube.apiserver", str(folder / "apiserver.json"))
+        settings: dict[str, Any] = {"clusters": [cluster]}
+        if self.assets:
+            (folder / "logs").mkdir()
+            settings |= {"assets": str(self.assets.folder), "folder": str(folder / "k"), "logs": str(folder / "logs")}
+        (folder / "apiserver.json").write_text(json.dumps(settings))
+        module = "provision.lab.kube.real" if self.assets else "provision.lab.kube.apiserver"
+        line = self._start("-m", module, str(folder / "apiserver.json"))
         server = f"https://127.0.0.1:{json.loads(line)['clusters'][REGION][0]}"
         kubelet = {
             "server": server,
@@ -115,7 +136,10 @@ class _started:  # noqa: N801 - a context manager
 
     def _start(self, *arguments: str) -> str:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=PROJECT, env={"PYTHONPATH": str(PROJECT)}, stdout=subprocess.PIPE
+            [sys.executable, *arguments],
+            cwd=PROJECT,
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.PIPE,
         )
         self.processes.append(process)
         assert process.stdout

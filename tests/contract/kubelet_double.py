@@ -22,6 +22,7 @@ from aiohttp import WSMsgType, web
 from provision.lab.kube.client import NODES, PODS, ApiClient, ApiError, Change, ChangeKind, Reflector
 
 V5 = "v5.channel.k8s.io"
+WEB_SOCKETS = "ExtendWebSocketsToKubelet"
 PROTOCOLS = (V5, "v4.channel.k8s.io")
 CLOSE = 255
 STDIN, STDOUT, STDERR, STATUS = range(4)
@@ -240,6 +241,7 @@ async def main(config: dict) -> None:
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "conditions": [{"type": "Ready", "status": "True"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+            "declaredFeatures": [WEB_SOCKETS],
         }
         await api.create(NODES, {"metadata": {"name": config["node"]}, "status": status})
         pods = Reflector(api, PODS, field_selector=f"spec.nodeName={config['node']}")

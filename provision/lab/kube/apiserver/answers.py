@@ -59,15 +59,16 @@ def success(resource: Resource, stored: Stored, code: int = 200) -> web.Response
 
 
 def scale_of(workload: Stored) -> KubeObject:
-    """The Scale of a workload: how many replicas it has and wants."""
+    """The Scale of a workload: how many replicas it has and wants, where it wants any."""
     data = workload.data
+    replicas = data["spec"].get("replicas", 1)
     labels = ((data["spec"].get("selector") or {}).get("matchLabels") or {}).items()
     fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: data["metadata"][field] for field in fields},
-        "spec": {"replicas": data["spec"].get("replicas", 1)},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": {
             "replicas": (data.get("status") or {}).get("replicas", 0),
             "selector": ",".join(f"{key}={value}" for key, value in labels),

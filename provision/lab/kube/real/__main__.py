@@ -52,7 +52,7 @@ async def serve(config: RealConfig) -> None:
             }
             ports = {region: await started for region, started in starting.items()}
             print(json.dumps({"stage": "api", "clusters": ports}), flush=True)
-    except* (ServerError, LoadError) as failures:
+    except* (ServerError, LoadError, OSError) as failures:
         raise failures.exceptions[0] from None
 
 
@@ -61,14 +61,14 @@ async def _serve_cluster(
 ) -> list[int]:
     """Start a cluster's servers, fill it, open it; what goes on after that is left to the group. Returns its ports."""
     files = ServerFiles(config.folder / cluster.region)
-    files.folder.mkdir(mode=0o700)
+    files.folder.mkdir(mode=0o700, parents=True)
     write_token_file(cluster.tokens, files)
 
     async def start(program: str, command: list[str]) -> None:
         name = f"{program}-{cluster.region}"
-        group.create_task((await Server.start(name, command, config.logs / f"{name}.log")).run())
+        group.create_task((await Server.start(name, command, files.folder, config.logs / f"{name}.log")).run())
 
-    await start("etcd", etcd_command(config.assets, files))
+    await start("etcd", etcd_command(config.assets))
     while not files.store.exists():
         await asyncio.sleep(LOOK_EVERY_S)
     port = free_port()

@@ -15,7 +15,7 @@ class RealConfig:
 
     Attributes:
         assets: the folder with the programs.
-        folder: an existing folder for stores, sockets and token files, which go with it; its path must be short enough
+        folder: a new folder for stores, sockets and token files, which go with it; its path must be short enough
             for a unix socket.
         logs: an existing folder for what the programs print.
         clusters: as the lab's own API server is told.

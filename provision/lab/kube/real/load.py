@@ -12,7 +12,16 @@ from itertools import groupby
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from provision.lab.kube.client import AlreadyExists, ApiClient, ApiError, Forbidden, NotFound, Patch, Unreachable
+from provision.lab.kube.client import (
+    AlreadyExists,
+    ApiClient,
+    ApiError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Patch,
+    Unreachable,
+)
 from provision.lab.kube.objects import KubeObject
 from provision.lab.kube.real.discovery import ServedKind, served_kinds
 
@@ -72,9 +81,14 @@ class _Loader:
         resource, name, namespace = kind.resource, metadata["name"], metadata.get("namespace")
         try:
             await self._client.create(resource, obj)
-        except AlreadyExists:  # made by the server itself, or by an attempt whose answer was lost
+        except (AlreadyExists, Invalid) as refusal:
+            # Made by the server itself, or by an attempt whose answer was lost. Of a Service the server says that its
+            # address is taken before it says that its name is.
             kept = {key: value for key, value in obj.items() if key != "status"}
-            await self._client.patch(resource, name, kept, namespace, kind=Patch.MERGE)
+            try:
+                await self._client.patch(resource, name, kept, namespace, kind=Patch.MERGE)
+            except NotFound:
+                raise refusal from None
         if kind.has_status and "status" in obj:
             await self._client.patch_status(resource, name, obj["status"], namespace)
 

@@ -33,7 +33,7 @@ async def listen(listener: socket.socket, host: str, port: int) -> asyncio.Serve
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Until one side has no more; a side that has broken ends both."""
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while data := await reader.read(_CHUNK_BYTES):
             writer.write(data)
             await writer.drain()

@@ -19,6 +19,9 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 # The node lifecycle controller, which the lab has not, would take the taint away that this plug-in puts on new nodes.
 _PLUGINS_OFF = "TaintNodesByCondition"
+_STORE, _PEERS = "store:1", "peers:1"
+"""Sockets in the folder that etcd runs in: it takes no path, and wants something like a port."""
+
 _LOG_TAIL = 5
 
 
@@ -28,24 +31,14 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class ServerFiles:
-    """The files of one cluster below a folder of its own, mode 0700. The store listens nowhere but there."""
+    """The files of one cluster below a folder of its own, mode 0700, which its programs run in."""
 
     folder: Path
 
     @property
     def store(self) -> Path:
         """The store's socket for its only client."""
-        return self.folder / "etcd.sock"
-
-    @property
-    def peer(self) -> Path:
-        """The socket for further members, which there are none of."""
-        return self.folder / "peer.sock"
-
-    @property
-    def data(self) -> Path:
-        """The store's data."""
-        return self.folder / "etcd"
+        return self.folder / _STORE
 
     @property
     def tokens(self) -> Path:
@@ -53,13 +46,13 @@ class ServerFiles:
         return self.folder / "tokens.csv"
 
 
-def etcd_command(assets: Path, files: ServerFiles) -> list[str]:
-    """A store of one member. What it holds goes with the lab, so nothing is synced to a disk."""
-    client, peer = f"unix://{files.store}", f"unix://{files.peer}"
+def etcd_command(assets: Path) -> list[str]:
+    """A store of one member that listens in its folder only. It goes with the lab, so nothing is synced to a disk."""
+    client, peer = f"unix://{_STORE}", f"unix://{_PEERS}"
     return [
         str(assets / ETCD),
         "--name=lab",
-        f"--data-dir={files.data}",
+        "--data-dir=etcd",
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",
@@ -129,11 +122,12 @@ class Server:
         self._log = log
 
     @classmethod
-    async def start(cls, name: str, command: list[str], log: Path) -> Server:
-        """Start it; what it prints is appended to its log."""
+    async def start(cls, name: str, command: list[str], folder: Path, log: Path) -> Server:
+        """Start it in that folder; what it prints is appended to its log."""
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *("setpriv", "--pdeathsig", "KILL", "--", *command),
+                cwd=folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
