@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
@@ -258,7 +258,7 @@ class EtcdClient:
         for start in range(0, len(operations), BATCH):
             await self._call("KV/Txn", b"".join(operations[start : start + BATCH]))
 
-    async def watch(self, prefixes: Iterable[str], revision: int) -> AsyncIterator[tuple[StoreChange, ...]]:
+    async def watch(self, prefixes: Iterable[str], revision: int) -> AsyncGenerator[tuple[StoreChange, ...], None]:
         """Changes of all keys below these prefixes, from `revision` on, until the caller ends it.
 
         Raises:

@@ -40,11 +40,19 @@ def mesh_name(cluster: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterCertificates:
-    """One cluster's certificates: the store's own, its filler's, and the one its agents show to other stores."""
+    """One cluster's certificates.
+
+    Attributes:
+        server: the store's own.
+        admin: of who fills the store.
+        remote: of the cluster's agents, for the stores of the others.
+        root: of the store's administrator, who may change users and roles: in no cluster, only in the lab's folder.
+    """
 
     server: KeyPair
     admin: KeyPair
     remote: KeyPair
+    root: KeyPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ def _issue(authority: Authority, folder: Path, cluster: str) -> ClusterCertifica
     )
     admin = authority.issue(admin_user(cluster), usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
     remote = authority.issue(REMOTE_USER, usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
-    return ClusterCertificates(server, admin, remote)
+    root = authority.issue("root", usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
+    return ClusterCertificates(server, admin, remote, root)
 
 
 def mesh_secrets(pki: MeshPki, cluster: str, ports: Mapping[str, int]) -> list[KubeObject]:

@@ -24,6 +24,9 @@ CILIUM_IDENTITIES = Resource("cilium.io", "v2", "ciliumidentities", "CiliumIdent
 NAMESPACE = "kube-system"
 """Where Cilium is installed."""
 
+CONFIG = "cilium-config"
+"""The ConfigMap with its settings."""
+
 
 class ClusterWatch:
     """One cluster's objects. The kubelets' and the operator's code may read the same reflectors."""
