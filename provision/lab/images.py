@@ -24,7 +24,17 @@ _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),
-    (r"pause", ("sleep", "infinity")),
+    # What Typha does is done by the lab's agents, while the container runs; it shows the log.
+    (
+        r"calico/typha",
+        (
+            "sh",
+            "-c",
+            'log=/var/log/calico/typha/$POD_NAME.log; until test -e "$log"; do sleep 0.02; done; '
+            'exec tail -n +1 -F "$log"',
+        ),
+    ),
+    (r"calico/kube-controllers|pause", ("sleep", "infinity")),
 )
 
 _COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (

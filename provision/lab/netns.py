@@ -112,6 +112,16 @@ def open_socket(name: str, family: int, kind: int, proto: int = 0) -> socket.soc
         return socket.socket(family, kind, proto)
 
 
+def listening_socket(name: str, address: str, port: int) -> socket.socket:
+    """A TCP socket that listens at an address in that namespace and may be served from anywhere.
+
+    Raises:
+        OSError: there is no such namespace or address, or somebody listens there already.
+    """
+    with inside(name):
+        return socket.create_server((address, port), backlog=128)
+
+
 def command(name: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` in that namespace, the mounts left as they are."""
     return ["nsenter", f"--net={path(name)}", "--", *argv]

@@ -9,7 +9,7 @@ decides on encapsulation: routes of no known pool leave bare, and the underlay d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from provision.lab.calico.resources import BgpPeer, CalicoCluster, CalicoNode, IpPool
@@ -24,7 +24,10 @@ _KERNEL = "calico_kernel_programming"
 
 @dataclass(frozen=True)
 class Session:
-    """One BGP session as this node is to hold it. `name` is the protocol's, as confd makes it."""
+    """One BGP session as this node is to hold it. `name` is the protocol's, as confd makes it.
+
+    With a `password` both ends sign their TCP segments (RFC 2385); a session whose ends differ in it never comes up.
+    """
 
     name: str
     address: IPv4Address
@@ -32,6 +35,18 @@ class Session:
     keep_next_hop: bool = False
     passive: bool = False
     reflector_client: bool = False
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A session that one object asks for; `prefix` is the first part of its protocol's name."""
+
+    prefix: str
+    address: IPv4Address
+    as_number: int
+    keep_next_hop: bool = False
+    password: str | None = field(default=None, repr=False)
 
 
 def sessions(cluster: CalicoCluster, node: CalicoNode) -> tuple[Session, ...]:
@@ -47,20 +62,22 @@ def sessions(cluster: CalicoCluster, node: CalicoNode) -> tuple[Session, ...]:
         *_peerings(cluster, node, specific=False),
         *_mesh(cluster, node),
     ]
-    for prefix, address, as_number, keep in ranked:
+    for candidate in ranked:
+        address = candidate.address
         if address == node.address.ip or address in found:
             continue
         remote = next((other for other in cluster.nodes if other.address.ip == address), None)
-        internal = as_number == own_as
+        internal = candidate.as_number == own_as
         found[address] = Session(
-            name=f"{prefix}_{str(address).replace('.', '_')}",
+            name=f"{candidate.prefix}_{str(address).replace('.', '_')}",
             address=address,
-            as_number=as_number,
-            keep_next_hop=keep and not internal,
-            passive=prefix != "Node" and remote is not None and address > node.address.ip,
+            as_number=candidate.as_number,
+            keep_next_hop=candidate.keep_next_hop and not internal,
+            passive=candidate.prefix != "Node" and remote is not None and address > node.address.ip,
             reflector_client=internal
             and node.reflector_cluster_id is not None
             and (remote is None or remote.reflector_cluster_id != node.reflector_cluster_id),
+            password=candidate.password,
         )
     return tuple(sorted(found.values(), key=lambda session: session.address))
 
@@ -88,33 +105,35 @@ def render(
     return "\n".join(parts)
 
 
-def _peerings(
-    cluster: CalicoCluster, node: CalicoNode, *, specific: bool
-) -> Iterator[tuple[str, IPv4Address, int, bool]]:
-    """Name prefix, address, AS and next-hop mode of each peering that involves the node."""
+def _peerings(cluster: CalicoCluster, node: CalicoNode, *, specific: bool) -> Iterator[_Candidate]:
+    """The sessions that BGPPeers ask of the node, and the reverse side of what they ask of others."""
     prefix = "Node" if specific else "Global"
+    passwords = dict(cluster.passwords)
     for peer in cluster.peers:
         if (peer.node is not None or peer.node_selector is not None) != specific:
             continue
+        password = passwords.get(peer.password) if peer.password else None
         remote_side = _remote_side(cluster, peer)
         if _is_local_side(peer, node):
             if peer.peer_ip is not None:
                 as_number = peer.as_number or cluster.bgp.as_number
-                yield prefix, peer.peer_ip, as_number, peer.keep_next_hop
+                yield _Candidate(prefix, peer.peer_ip, as_number, peer.keep_next_hop, password)
             for other in remote_side if peer.peer_selector is not None else ():
-                yield prefix, other.address.ip, _as_number(cluster, other), peer.keep_next_hop
+                as_number = _as_number(cluster, other)
+                yield _Candidate(prefix, other.address.ip, as_number, peer.keep_next_hop, password)
         if node in remote_side:
             for other in cluster.nodes:
                 if _is_local_side(peer, other):
-                    yield "Node", other.address.ip, _as_number(cluster, other), peer.keep_next_hop
+                    as_number = _as_number(cluster, other)
+                    yield _Candidate("Node", other.address.ip, as_number, peer.keep_next_hop, password)
 
 
-def _mesh(cluster: CalicoCluster, node: CalicoNode) -> Iterator[tuple[str, IPv4Address, int, bool]]:
+def _mesh(cluster: CalicoCluster, node: CalicoNode) -> Iterator[_Candidate]:
     if not cluster.bgp.node_mesh or node.reflector_cluster_id is not None:
         return
     for other in cluster.nodes:
         if other.reflector_cluster_id is None:
-            yield "Mesh", other.address.ip, _as_number(cluster, other), False
+            yield _Candidate("Mesh", other.address.ip, _as_number(cluster, other))
 
 
 def _is_local_side(peer: BgpPeer, node: CalicoNode) -> bool:
@@ -242,6 +261,8 @@ def _bgp(cluster: CalicoCluster, node: CalicoNode, session: Session, timers: Tim
         "  multihop;",
         f"  {pace}",
     ]
+    if session.password is not None:
+        lines.append(f'  password "{session.password}";')
     if session.passive:
         lines.append("  passive on;")
     if session.reflector_client:

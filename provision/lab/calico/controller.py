@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from provision.lab import kernel
 from provision.lab.agents_config import host_tree
 from provision.lab.calico import bird, birdconfig, felix
+from provision.lab.calico.authentication import BGP_SECRET, BGP_SECRET_NAMESPACE, kernel_signs_segments
 from provision.lab.calico.ipam import Ipam
 from provision.lab.calico.resources import (
     BGP_CONFIGURATIONS,
@@ -26,15 +27,18 @@ from provision.lab.calico.resources import (
     CalicoCluster,
     CalicoNode,
     FelixConfiguration,
+    SecretKey,
     read_all,
     read_bgp_configuration,
     read_bgp_peer,
     read_block_affinity,
     read_felix_configuration,
     read_node,
+    read_passwords,
     read_pool,
 )
-from provision.lab.kube.client import NODES, ApiClient, ApiError, Change, ChangeKind, Reflector, synced
+from provision.lab.kube.client import NODES, SECRETS, ApiClient, ApiError, Change, ChangeKind, Reflector, synced
+from provision.lab.private_file import write_secret
 from provision.lab.topology import LabNode, LabTopology, Timers
 
 log = logging.getLogger(__name__)
@@ -62,8 +66,19 @@ class ClusterWatch:
         self._bgp = Reflector(client, BGP_CONFIGURATIONS)
         self._peers = Reflector(client, BGP_PEERS)
         self._felix = Reflector(client, FELIX_CONFIGURATIONS)
+        self._secrets = Reflector(
+            client, SECRETS, namespace=BGP_SECRET_NAMESPACE, field_selector=f"metadata.name={BGP_SECRET}"
+        )
         self.ipam = Ipam(client, nodes=self.nodes, pools=self.pools, affinities=self.affinities, blocks=self.blocks)
-        self._rendered_from = (self.nodes, self.pools, self.affinities, self._bgp, self._peers, self._felix)
+        self._rendered_from = (
+            self.nodes,
+            self.pools,
+            self.affinities,
+            self._bgp,
+            self._peers,
+            self._felix,
+            self._secrets,
+        )
 
     async def run(self, changed: asyncio.Event) -> None:
         """Watch until cancelled; `changed` is set after every change that routing or filtering may follow from."""
@@ -96,7 +111,14 @@ class ClusterWatch:
                 ),
                 FelixConfiguration(),
             ),
+            passwords=self._passwords(),
         )
+
+    def _passwords(self) -> tuple[tuple[SecretKey, str], ...]:
+        """None where the kernel cannot sign: sessions without signatures are a better lab than no sessions."""
+        if not kernel_signs_segments():
+            return ()
+        return tuple(pair for pairs in read_all(read_passwords, self._secrets, log.warning) for pair in pairs)
 
     def _take_back_blocks(self, change: Change, tasks: asyncio.TaskGroup) -> None:
         if change.kind is ChangeKind.DELETED:
@@ -177,10 +199,10 @@ class _NodeAgent:
             self._news.set()
 
     def _write(self, text: str) -> None:
-        """Replace bird.cfg in one step, so that a starting BIRD never reads half of it."""
+        """Replace bird.cfg, which holds passwords, in one step, so that a starting BIRD never reads half of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / "bird.cfg.new"
-        fresh.write_text(text)
+        write_secret(fresh, text.encode())
         fresh.rename(self._folder / "bird.cfg")
 
 

@@ -6,9 +6,10 @@ component that meets an invalid object does.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ BLOCK_AFFINITIES = _resource("blockaffinities", "BlockAffinity")
 FELIX_CONFIGURATIONS = _resource("felixconfigurations", "FelixConfiguration")
 IPAM_BLOCKS = _resource("ipamblocks", "IPAMBlock")
 IP_POOLS = _resource("ippools", "IPPool")
+REMOTE_CLUSTERS = _resource("remoteclusterconfigurations", "RemoteClusterConfiguration")
 
 
 class BadObjectError(ValueError):
@@ -93,8 +95,19 @@ class BgpConfiguration:
 
 
 @dataclass(frozen=True)
+class SecretKey:
+    """A value of a Secret in calico-node's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
 class BgpPeer:
-    """A peering. Both `node` and `node_selector` None: every node. Either `peer_ip` or `peer_selector` is set."""
+    """A peering. Both `node` and `node_selector` None: every node. Either `peer_ip` or `peer_selector` is set.
+
+    `password` says where the key that signs the session's TCP segments (RFC 2385) is kept.
+    """
 
     name: str
     node: str | None
@@ -103,6 +116,7 @@ class BgpPeer:
     peer_selector: str | None
     as_number: int | None
     keep_next_hop: bool
+    password: SecretKey | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,7 @@ class BlockAffinity:
 
 @dataclass(frozen=True)
 class CalicoCluster:
-    """Everything that one cluster's API server says to Calico, at one moment."""
+    """Everything that one cluster's API server says to Calico, at one moment; of passwords only those it may use."""
 
     nodes: tuple[CalicoNode, ...] = ()
     pools: tuple[IpPool, ...] = ()
@@ -131,6 +145,7 @@ class CalicoCluster:
     peers: tuple[BgpPeer, ...] = ()
     blocks: tuple[BlockAffinity, ...] = ()
     felix: FelixConfiguration = FelixConfiguration()
+    passwords: tuple[tuple[SecretKey, str], ...] = field(default=(), repr=False)
 
 
 Value = TypeVar("Value")
@@ -195,7 +210,19 @@ def read_bgp_peer(obj: KubeObject) -> BgpPeer:
             peer_selector=_selector(peer_selector) if peer_selector else None,
             as_number=int(spec["asNumber"]) if spec.get("asNumber") else None,
             keep_next_hop=bool(spec.get("keepOriginalNextHop", False)) or spec.get("nextHopMode") == "Keep",
+            password=_secret_key(spec.get("password")),
         )
+
+
+def read_passwords(secret: KubeObject) -> tuple[tuple[SecretKey, str], ...]:
+    """Every value of a Secret, with the key that BGPPeers name it by. Raises BadObjectError."""
+    with _naming(secret):
+        name, data = secret["metadata"]["name"], secret.get("data") or {}
+        values = {key: b64decode(data[key]).decode().strip() for key in sorted(data)}
+        for key, value in values.items():
+            if '"' in value or not value.isprintable():
+                raise ValueError(f"{key} cannot be a BGP password: it has a quotation mark or a control character")
+        return tuple((SecretKey(name, key), value) for key, value in values.items())
 
 
 def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
@@ -236,6 +263,11 @@ def read_all(
 def block_name(cidr: IPv4Network) -> str:
     """The name of the IPAMBlock of that range: "192-168-64-0-26"."""
     return str(cidr).replace(".", "-").replace("/", "-")
+
+
+def _secret_key(password: KubeObject | None) -> SecretKey | None:
+    reference = (password or {}).get("secretKeyRef")
+    return SecretKey(reference["name"], reference["key"]) if reference else None
 
 
 def _selector(text: str) -> str:

@@ -10,6 +10,9 @@ from string import ascii_lowercase
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
+from provision.lab.calico import control_plane
+from provision.lab.calico.authentication import BGP_PASSWORD_KEY, BGP_SECRET
+from provision.lab.calico.control_plane import OPERATOR_GROUP
 from provision.lab.calico.resources import (
     ADDRESS_ANNOTATION,
     GROUP,
@@ -18,10 +21,14 @@ from provision.lab.calico.resources import (
     TUNNEL_MAC_ANNOTATION,
     block_name,
 )
+from provision.lab.calico.rights import bgp_password_rights
 from provision.lab.kube.objects import KubeObject
+from provision.lab.manifests import TOLERATE_ALL, Workload, daemon_set, host_path
 from provision.lab.topology import REFLECTOR_LABEL, LabNode, LabRegion, LabTopology
 
 CALICO_VERSION = "v3.24.5"
+CALICO_NODE_IMAGE = f"docker.io/calico/node:{CALICO_VERSION}"
+NAMESPACE = "calico-system"
 
 _NAMESPACED_KINDS = {"networkpolicies": "NetworkPolicy", "networksets": "NetworkSet"}
 _CLUSTER_KINDS = {
@@ -38,15 +45,38 @@ _CLUSTER_KINDS = {
     "ipamhandles": "IPAMHandle",
     "ippools": "IPPool",
     "ipreservations": "IPReservation",
+    "remoteclusterconfigurations": "RemoteClusterConfiguration",
 }
 
 
 def kinds() -> list[KubeObject]:
-    """The CustomResourceDefinitions of `crd.projectcalico.org`."""
+    """The CustomResourceDefinitions of `crd.projectcalico.org` and of the operator."""
     return [
-        *(_definition(plural, kind, "Cluster") for plural, kind in _CLUSTER_KINDS.items()),
-        *(_definition(plural, kind, "Namespaced") for plural, kind in _NAMESPACED_KINDS.items()),
+        *(_definition(GROUP, plural, kind, "Cluster") for plural, kind in _CLUSTER_KINDS.items()),
+        *(_definition(GROUP, plural, kind, "Namespaced") for plural, kind in _NAMESPACED_KINDS.items()),
+        _definition(OPERATOR_GROUP, "installations", "Installation", "Cluster"),
+        _definition(OPERATOR_GROUP, "tigerastatuses", "TigeraStatus", "Cluster", with_status=True),
     ]
+
+
+def namespaces() -> tuple[str, ...]:
+    """The namespaces that Calico lives in."""
+    return (NAMESPACE, control_plane.OPERATOR_NAMESPACE)
+
+
+def service_accounts() -> tuple[tuple[str, str], ...]:
+    """Namespace and name of the accounts that calico-node and the control plane use."""
+    return ((NAMESPACE, "calico-node"), *control_plane.service_accounts())
+
+
+def node_labels(node: LabNode) -> dict[str, str]:
+    """What kubeadm and the administrator note on the Node object of the control plane, which is the reflector too."""
+    return {"node-role.kubernetes.io/control-plane": "", REFLECTOR_LABEL: "true"} if node.is_reflector else {}
+
+
+def node_conditions(_node: LabNode) -> list[KubeObject]:
+    """None but the kubelet's own."""
+    return []
 
 
 def node_annotations(region: LabRegion, node: LabNode) -> dict[str, str]:
@@ -65,6 +95,8 @@ def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
     """Calico's objects of one cluster: pools, BGP, Felix, blocks and their owners."""
     others = [other for other in topology.regions if other is not region]
     return [
+        *bgp_password_rights(),
+        *control_plane.objects(region, CALICO_VERSION),
         _cluster_information(topology, region),
         _bgp_configuration(region),
         _reflector_peering(),
@@ -74,6 +106,29 @@ def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
         *(pool for other in others for pool in _remote_pools(other)),
         *(claim for node in region.nodes for claim in (block_affinity(node.name, node.block), _first_block(node))),
     ]
+
+
+def workloads(_topology: LabTopology, region: LabRegion) -> list[KubeObject]:
+    """calico-node, Typha and kube-controllers, with their pods, so that nothing need wait for a controller."""
+    spec = {
+        "containers": [
+            {
+                "name": "calico-node",
+                "image": CALICO_NODE_IMAGE,
+                "env": [{"name": "CALICO_NETWORKING_BACKEND", "value": "bird"}],
+                "securityContext": {"privileged": True},
+                "volumeMounts": [{"name": "var-run-calico", "mountPath": "/var/run/calico"}],
+            }
+        ],
+        "hostNetwork": True,
+        "priorityClassName": "system-node-critical",
+        "serviceAccountName": "calico-node",
+        "terminationGracePeriodSeconds": 1,
+        "tolerations": TOLERATE_ALL,
+        "volumes": [host_path("var-run-calico", "/var/run/calico")],
+    }
+    calico_node = Workload(NAMESPACE, "calico-node", spec, {"k8s-app": "calico-node"})
+    return [*daemon_set(region, calico_node), *control_plane.workloads(region, CALICO_VERSION)]
 
 
 def block_affinity(node: str, cidr: IPv4Network) -> KubeObject:
@@ -146,8 +201,12 @@ def _bgp_configuration(region: LabRegion) -> KubeObject:
 
 
 def _reflector_peering() -> KubeObject:
-    spec = {"nodeSelector": "all()", "peerSelector": f"{REFLECTOR_LABEL} == 'true'"}
+    spec = {"nodeSelector": "all()", "peerSelector": f"{REFLECTOR_LABEL} == 'true'", "password": _bgp_password()}
     return _object("BGPPeer", "peer-with-route-reflectors", spec)
+
+
+def _bgp_password() -> dict[str, Any]:
+    return {"secretKeyRef": {"name": BGP_SECRET, "key": BGP_PASSWORD_KEY}}
 
 
 def _remote_peering(other: LabRegion) -> KubeObject:
@@ -155,6 +214,7 @@ def _remote_peering(other: LabRegion) -> KubeObject:
         "asNumber": other.plan.as_number,
         "keepOriginalNextHop": True,
         "nodeSelector": f"{REFLECTOR_LABEL} == 'true'",
+        "password": _bgp_password(),
         "peerIP": str(other.nodes[0].address),
     }
     return _object("BGPPeer", f"remote-rr-{other.name}", spec)
@@ -176,16 +236,24 @@ def _cluster_information(topology: LabTopology, region: LabRegion) -> KubeObject
     return _object("ClusterInformation", "default", spec)
 
 
-def _definition(plural: str, kind: str, scope: str) -> KubeObject:
+def _definition(group: str, plural: str, kind: str, scope: str, *, with_status: bool = False) -> KubeObject:
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{group}"},
         "spec": {
-            "group": GROUP,
+            "group": group,
             "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
             "scope": scope,
-            "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}, "served": True, "storage": True}],
+            "versions": [
+                {
+                    "name": "v1",
+                    "schema": {"openAPIV3Schema": schema},
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}} if with_status else {},
+                }
+            ],
         },
     }

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any, Self, TypeAlias
 
 import aiohttp
 
+from provision.lab import netns as namespaces
 from provision.lab.kube.objects import KubeObject as KubeObject
 from provision.lab.kube.objects import Resource as Resource
 
@@ -30,6 +32,15 @@ Handler: TypeAlias = Callable[["Change"], None]
 REQUEST_TIMEOUT_S = 30.0
 REQUEST_CONNECTIONS = 8
 WATCH_TIMEOUT_S = 300
+_KEEPALIVE = {
+    socket.TCP_SYNCNT: 2,
+    socket.TCP_KEEPIDLE: 2,
+    socket.TCP_KEEPINTVL: 1,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 5000,
+}
+"""A lost peer is noticed within about 5 s; seconds and counts, but the last is in milliseconds."""
+
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 2.0
 
@@ -164,14 +175,23 @@ class ApiClient:
 
     Args:
         url: "https://127.0.0.1:6443".
-        ca: PEM file with the authority that signed the server's certificate, which is always verified.
+        ca: PEM file, or its text, with the authority that signed the server's certificate, which is always verified.
         token: bearer token.
         name: what the component calls itself in the User-Agent.
+        netns: the network namespace to connect from, None for the process's own. Connections over the lab's networks
+            are lost in silence when a network is cut, so they are kept under watch.
     """
 
-    def __init__(self, url: str, *, ca: Path, token: str, name: str = "meshproof") -> None:
+    def __init__(
+        self, url: str, *, ca: Path | str, token: str, name: str = "meshproof", netns: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
-        self._tls = ssl.create_default_context(cafile=str(ca))
+        self._netns = netns
+        self._tls = (
+            ssl.create_default_context(cafile=str(ca))
+            if isinstance(ca, Path)
+            else ssl.create_default_context(cadata=ca)
+        )
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": name, "Accept": "application/json"}
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
@@ -190,8 +210,22 @@ class ApiClient:
                 await session.close()
 
     def _session(self, connections: int, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=self._tls, limit=connections, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls,
+            limit=connections,
+            keepalive_timeout=60,
+            socket_factory=self._open_socket if self._netns else None,
+        )
         return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
+
+    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, *_ = address
+        opened = namespaces.open_socket(self._netns or "", family, kind, protocol)
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+        return opened
 
     async def request(
         self,

@@ -29,5 +29,23 @@ VERIFIER = service_account("meshproof", "verifier")
 NODE_AGENT = Identity("system:node-agent")
 CONTROLLER_MANAGER = Identity("system:kube-controller-manager")
 CALICO_NODE = service_account("calico-system", "calico-node")
+CILIUM = service_account("kube-system", "cilium")
+CILIUM_OPERATOR = service_account("kube-system", "cilium-operator")
 KUBE_PROXY = Identity("system:kube-proxy")
-IDENTITIES = (ADMIN, VERIFIER, NODE_AGENT, CONTROLLER_MANAGER, CALICO_NODE, KUBE_PROXY)
+CALICO_TYPHA = service_account("calico-system", "calico-typha")
+TIGERA_OPERATOR = service_account("tigera-operator", "tigera-operator")
+TIGERA_FEDERATION = service_account("kube-system", "tigera-federation-remote-cluster")
+"""As whom the other clusters of a Calico mesh read a cluster."""
+IDENTITIES = (
+    ADMIN,
+    VERIFIER,
+    NODE_AGENT,
+    CONTROLLER_MANAGER,
+    CALICO_NODE,
+    CILIUM,
+    CILIUM_OPERATOR,
+    KUBE_PROXY,
+    CALICO_TYPHA,
+    TIGERA_OPERATOR,
+    TIGERA_FEDERATION,
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from provision.lab.kube.identities import IDENTITIES, Identity
+from provision.lab.private_file import write_secret as write_secret
 
 LIFETIME = timedelta(days=365)
 CLOCK_SKEW = timedelta(hours=1)
@@ -80,13 +80,19 @@ class KubeContext:
     namespace: str = "default"
 
 
-def create_cluster_pki(folder: Path, region: str, nodes: Mapping[str, IPv4Address]) -> ClusterPki:
+def create_cluster_pki(
+    folder: Path,
+    region: str,
+    nodes: Mapping[str, IPv4Address],
+    api_server_addresses: Iterable[IPv4Address] = (),
+) -> ClusterPki:
     """Make a cluster's certificate authority, certificates and tokens in `folder`/`region`, mode 0700.
 
     Args:
         folder: the lab's pki folder.
         region: names the sub-folder and the certificate authority.
         nodes: InternalIP by node name; the kubelets' certificate names both, and 127.0.0.1.
+        api_server_addresses: where else than at 127.0.0.1 the API server is reached.
 
     Raises:
         OSError: the folder cannot be written.
@@ -100,7 +106,10 @@ def create_cluster_pki(folder: Path, region: str, nodes: Mapping[str, IPv4Addres
         region=region,
         ca=authority.certificate_file,
         api_server=authority.issue(
-            "kube-apiserver", usage=ExtendedKeyUsageOID.SERVER_AUTH, names=API_SERVER_NAMES, addresses=[LOOPBACK]
+            "kube-apiserver",
+            usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            names=API_SERVER_NAMES,
+            addresses=[LOOPBACK, *api_server_addresses],
         ),
         kubelets=authority.issue(
             "kubelet",
@@ -150,14 +159,6 @@ def write_kubeconfig(path: Path, contexts: Sequence[KubeContext]) -> None:
         ],
     }
     write_secret(path, json.dumps(document, indent=2).encode() + b"\n")
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, from its first byte on."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)  # the file may be older than this call, and its mode wider
-        file.write(content)
 
 
 class Authority:

@@ -18,10 +18,10 @@ from aiohttp import web
 
 from provision.lab.kube.apiserver.authentication import Authenticator
 from provision.lab.kube.apiserver.config import ClusterConfig, read_config
+from provision.lab.kube.apiserver.endpoints import first_listeners, node_listeners
 from provision.lab.kube.apiserver.errors import ApiError
 from provision.lab.kube.apiserver.server import ApiServer
 
-LOOPBACK = "127.0.0.1"
 SHUTDOWN_TIMEOUT_S = 0.5
 MAX_LINE_BYTES = 1 << 20
 """Of a request line: an exec carries its whole command there."""
@@ -39,8 +39,10 @@ async def serve(clusters: list[ClusterConfig]) -> None:
             runner = _runner(cluster)
             runners.append(runner)
             await runner.setup()
-            ports[cluster.region] = await _listen(cluster, runner)
+            ports[cluster.region] = await _serve_at(first_listeners(cluster), cluster, runner)
         print(json.dumps({"stage": "api", "clusters": ports}), flush=True)
+        for cluster, runner in zip(clusters, runners, strict=True):
+            await _serve_at(await node_listeners(cluster), cluster, runner)
         await stopped.wait()
     finally:
         for runner in runners:
@@ -62,15 +64,10 @@ def _runner(cluster: ClusterConfig) -> web.AppRunner:
     )
 
 
-async def _listen(cluster: ClusterConfig, runner: web.AppRunner) -> list[int]:
+async def _serve_at(listeners: list[socket.socket], cluster: ClusterConfig, runner: web.AppRunner) -> list[int]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=cluster.ca)
     tls.load_cert_chain(cluster.certificate, cluster.key)
     tls.verify_mode = ssl.CERT_OPTIONAL
-    listeners = []
-    if cluster.fd is not None:
-        listeners.append(socket.socket(fileno=cluster.fd))
-    if cluster.port is not None:
-        listeners.append(socket.create_server((LOOPBACK, cluster.port), backlog=128))
     for listener in listeners:
         await web.SockSite(runner, listener, ssl_context=tls).start()
     return [listener.getsockname()[1] for listener in listeners]

@@ -11,12 +11,22 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class NodeEndpoint:
+    """An address at which a control plane node serves the API: there from the moment that the node's network is."""
+
+    netns: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """One cluster to serve.
 
     Attributes:
         fd: a listening socket that this process inherits, None for none. It may belong to another network namespace.
         port: on 127.0.0.1 of this process' own network namespace, None for none; 0 for any free one.
+        nodes: where on the cluster's nodes it is served too.
         tokens: JSON list of {"token", "user", "groups"}.
         kubelet_client_certificate: with which this server shows itself to kubelets.
         seed: JSON list of objects that the cluster holds from the start, None for none.
@@ -34,6 +44,7 @@ class ClusterConfig:
     kubelet_client_key: Path
     seed: Path | None
     service_cidr: IPv4Network | None
+    nodes: tuple[NodeEndpoint, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> ClusterConfig:
@@ -51,6 +62,7 @@ class ClusterConfig:
             kubelet_client_key=Path(values["kubelet_client_key"]),
             seed=Path(seed) if seed else None,
             service_cidr=IPv4Network(service_cidr) if service_cidr else None,
+            nodes=tuple(NodeEndpoint(**endpoint) for endpoint in values.get("nodes", ())),
         )
 
 
