@@ -12,6 +12,9 @@ from analysis.prefixes import ADDRESS_BITS, PrefixTable, overlaps
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import count, gap_findings, listed, qualified, unseen_regions
 
+SERVICE_ZONE = ".svc."
+"""Part of every zone that belongs to services of a cluster."""
+
 DNS_SERVICE = ("kube-system", "kube-dns")
 """Namespace and name of the Service that every distribution gives its cluster DNS."""
 
@@ -94,9 +97,9 @@ def judge_pod_ranges_disjoint(plan: Plan, addressing: Addressing) -> Verdict:
 def judge_service_ranges(plan: Plan, configuration: MeshConfiguration) -> Verdict:
     """NET-ADDR-004: service ranges that are routed between clusters share no address.
 
-    Where they are not routed, sharing is allowed and remarked on: no remote ClusterIP can then be relied on.
+    Where they are not routed, sharing is allowed and remarked on, and nothing may rely on a remote ClusterIP: no DNS
+    server forwards to one.
     """
-    ranges = _service_ranges(plan, configuration)
     pairs = [
         Finding(
             f"the service ranges of {region} and {other}",
@@ -104,21 +107,18 @@ def judge_service_ranges(plan: Plan, configuration: MeshConfiguration) -> Verdic
             f"{cidr} and {nested} overlap",
             "one ClusterIP means two different services",
         )
-        for (cidr, region), (nested, other) in overlaps(ranges)
+        for (cidr, region), (nested, other) in overlaps(_service_ranges(plan, configuration))
         if region != other
     ]
-    if plan.services_routed:
-        expected = f"the service ranges of the {len(plan.regions)} clusters, which are routed, do not overlap"
-    else:
-        expected = "service ranges may overlap, because none is routed between clusters"
+    number = len(plan.regions)
     return conclude(
-        expected=expected,
+        expected=f"the service ranges of the {number} clusters, which are routed, do not overlap"
+        if plan.services_routed
+        else "service ranges, which are not routed, may overlap, and no DNS server forwards into another cluster's",
         examined=len(list(combinations(plan.regions, 2))),
         what="pairs of clusters",
-        violations=pairs if plan.services_routed else (),
-        gaps=gap_findings(configuration.gaps) + _unknown_identities(plan, configuration)
-        if plan.services_routed
-        else (),
+        violations=pairs if plan.services_routed else _forwards_to_services(plan, configuration),
+        gaps=gap_findings(configuration.gaps) + _unknown_identities(plan, configuration),
         warnings=() if plan.services_routed else [f"{pair.subject}: {pair.observed}" for pair in pairs],
     )
 
@@ -400,6 +400,27 @@ def _service_ranges(plan: Plan, configuration: MeshConfiguration) -> list[tuple[
             ),
         }
     )
+
+
+def _forwards_to_services(plan: Plan, configuration: MeshConfiguration) -> list[Finding]:
+    """DNS forwards to a ClusterIP of another cluster.
+
+    An address that the own service range holds too is one for zones of clusters, which nobody forwards to themselves.
+    """
+    own = {region.name: region.service_cidr for region in plan.regions}
+    return [
+        Finding(
+            f"cluster {forward.region}: DNS zone {forward.zone}",
+            "to be forwarded to addresses that other clusters can reach, such as NodePorts",
+            f"forwarded to {address}:{port}, in the service range of {listed(sorted(holders))}",
+            "a ClusterIP means nothing outside its own cluster here: service ranges are not routed",
+        )
+        for forward in configuration.dns_forwards
+        if forward.region in own
+        for address, port in forward.targets
+        if (holders := [r.name for r in plan.others(forward.region) if address in r.service_cidr])
+        and (address not in own[forward.region] or SERVICE_ZONE in f".{forward.zone}.")
+    ]
 
 
 def _owner_of(plan: Plan, prefix: IPv4Network) -> str | None:

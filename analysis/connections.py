@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from analysis.expectation import mesh_name, regions_by_mesh_name
+from analysis.expectation import mesh_name, planned_nodes, regions_by_mesh_name
 from analysis.facts import Components, Federation, Inventory, Node, ProbeOutcome, RemoteCluster, RemoteSetting, Service
 from analysis.nearest import did_you_mean
 from analysis.plan import Plan
@@ -85,7 +85,7 @@ def judge_agents_at_home(plan: Plan, inventory: Inventory, components: Component
     told = {
         (item.region, item.name.partition(" on ")[2]): item for item in components.components if " on " in item.name
     }
-    nodes = _planned(plan, inventory)
+    nodes = planned_nodes(plan, inventory)
     known = [node for node in nodes if (node.region, node.name) in told]
     ill = [
         ((node.region, node.name), told[node.region, node.name].message or "it says that it is not well")
@@ -125,7 +125,7 @@ def judge_agents_connected(plan: Plan, inventory: Inventory, federation: Federat
     words: dict[tuple[str, str], str] = {}
     unseen: list[Node] = []
     examined = 0
-    for node in _planned(plan, inventory):
+    for node in planned_nodes(plan, inventory):
         key = (node.region, node.name)
         if not view.knows(key):
             unseen.append(node)
@@ -331,7 +331,7 @@ def judge_endpoints_open(plan: Plan, inventory: Inventory, federation: Federatio
     ]
     gaps += [
         node_gap(node, f"a knock at the store of {mesh_name(remote)}", federation.gaps)
-        for node in _planned(plan, inventory)
+        for node in planned_nodes(plan, inventory)
         for remote in plan.others(node.region)
         if (node.region, node.name, mesh_name(remote)) not in tried
     ]
@@ -398,8 +398,3 @@ def _observed(federation: Federation) -> set[str]:
 def _ports(service: Service) -> Sequence[int]:
     """Where a Service answers from outside: on nodes, and on its load balancer."""
     return (*service.node_ports, *(service.ports if service.kind == "LoadBalancer" else ()))
-
-
-def _planned(plan: Plan, inventory: Inventory) -> list[Node]:
-    names = {region.name for region in plan.regions}
-    return [node for node in inventory.nodes if node.region in names]

@@ -93,3 +93,9 @@ def mesh_name(region: RegionPlan) -> str:
 def regions_by_mesh_name(plan: Plan) -> dict[str, RegionPlan]:
     """Every region by the name that the other clusters know its cluster by."""
     return {mesh_name(region): region for region in plan.regions}
+
+
+def planned_nodes(plan: Plan, inventory: Inventory) -> list[Node]:
+    """The nodes of the plan's regions."""
+    names = {region.name for region in plan.regions}
+    return [node for node in inventory.nodes if node.region in names]

@@ -13,12 +13,13 @@ from analysis.words import OUTCOME_WORDS, gap_findings, listed, place, together,
 
 
 def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
-    """NET-POD-008: where service ranges are routed, the DNS service of every other cluster answers at its ClusterIP."""
-    expected = "pods reach the kube-dns ClusterIP of every other cluster, over TCP and UDP"
+    """NET-POD-008: where service ranges are routed, the DNS service of every other cluster answers at its ClusterIP.
+
+    Where they are not, an address that the own service range holds too must lead to the own cluster.
+    """
     if not plan.services_routed:
-        return not_applicable(
-            expected, "service ranges are not routed here, and nothing may rely on a remote ClusterIP"
-        )
+        return _judge_services_stay_at_home(plan, paths)
+    expected = "pods reach the kube-dns ClusterIP of every other cluster, over TCP and UDP"
     conclusive = [probe for probe in paths.services if probe.outcome is not ProbeOutcome.INCONCLUSIVE]
     tried = {(probe.source.region, probe.target_region) for probe in paths.services}
     failed = {
@@ -64,6 +65,51 @@ def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
     )
 
 
+def _judge_services_stay_at_home(plan: Plan, paths: Paths) -> Verdict:
+    ranges = {region.name: region.service_cidr for region in plan.regions}
+    probes = [probe for probe in paths.services if probe.source.region in ranges]
+    tried = {probe.source.region for probe in probes}
+    shared = [probe for probe in probes if probe.address in ranges[probe.source.region]]
+    told = [probe for probe in shared if probe.outcome is not ProbeOutcome.INCONCLUSIVE]
+    unclear = {
+        (probe.source.region, probe.detail or "it could not be told which cluster answered")
+        for probe in shared
+        if probe.outcome is ProbeOutcome.INCONCLUSIVE or (probe.outcome is ProbeOutcome.OPEN and not probe.answered_by)
+    }
+    wrong: dict[tuple[str, tuple[str, str, str]], None] = {}
+    for probe in told:
+        where = f"{probe.address}:53 over {probe.protocol.value.upper()}"
+        if probe.outcome is not ProbeOutcome.OPEN:
+            cause = "no node there translates the ClusterIP, or the cluster's DNS is down"
+            wrong[place(probe.source), (where, OUTCOME_WORDS[probe.outcome], cause)] = None
+        elif probe.answered_by not in ("", probe.source.region):
+            cause = "a route takes packets for a ClusterIP to another cluster"
+            wrong[place(probe.source), (where, f"answered by the DNS of {probe.answered_by}", cause)] = None
+    elsewhere = {
+        f"{probe.source.region} reaches {probe.address}, a ClusterIP of {probe.target_region}, though none is routed"
+        for probe in probes
+        if probe.outcome is ProbeOutcome.OPEN
+        and probe.address not in ranges[probe.source.region]
+        and probe.target_region != probe.source.region
+    }
+    return conclude(
+        expected="a ClusterIP, which is not routed between clusters, leads to the own cluster's service",
+        examined=len(told) or len(probes),
+        what="queries to DNS services",
+        violations=[
+            Finding(f"{listed(sorted(sources))} -> {where}", "an answer of the own cluster's DNS", observed, cause)
+            for sources, things in together(wrong)
+            for where, observed, cause in things
+        ],
+        gaps=[
+            *gap_findings(paths.gaps),
+            *(Finding(f"pods of {region}", "to learn whose DNS answers", why) for region, why in sorted(unclear)),
+            *unseen_regions(plan, tried, "an answer of its DNS"),
+        ],
+        warnings=sorted(elsewhere),
+    )
+
+
 def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
     """NET-POD-009: pods reach the internet, and are seen there under no pod's address.
 
@@ -86,7 +132,7 @@ def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
                     subject,
                     "to be seen under the node's address",
                     f"seen under the pod address {probe.seen_source}",
-                    "natOutgoing is off, or the target lies in a pool",
+                    "pods' outgoing traffic is not masqueraded (natOutgoing, enable-ipv4-masquerade), or not to there",
                 )
             )
         elif probe.seen_source is not None and probe.seen_source.is_private and own and probe.seen_source != own:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from ipaddress import IPv4Network
 
-from analysis.facts import Addressing, Forwarding, MeshConfiguration, Pool
+from analysis.facts import Addressing, Components, Forwarding, MeshConfiguration, Pool, ReachabilityMatrix
 from analysis.plan import Encapsulation, Plan, RegionPlan
 from analysis.verdict import Finding, Verdict, conclude
-from analysis.words import NodeKey, gap_findings, listed, qualified, unseen_regions
+from analysis.words import NodeKey, gap_findings, listed, qualified, together, unseen_regions
 
 TUNNEL_SOURCE_SETS = {
     Encapsulation.IPIP: frozenset({"cali40all-hosts-net"}),
@@ -93,6 +93,64 @@ def judge_outgoing_nat(plan: Plan, addressing: Addressing) -> Verdict:
         ],
         gaps=gap_findings(addressing.gaps) + _unknown_pools(plan, addressing),
         remedy="set natOutgoing: false on the pool",
+    )
+
+
+def judge_masquerading(plan: Plan, components: Components, matrix: ReachabilityMatrix) -> Verdict:
+    """NET-ROUTE-014: nodes leave the source of packets between pods of different clusters as it is.
+
+    Where packets leave by the tunnel, before the node would rewrite them, only a listener can tell; elsewhere the node
+    must spare the other clusters' pod ranges by name as well.
+    """
+    nodes = {(item.region, item.node): item for item in components.datapaths}
+    seen: Counter[tuple[NodeKey, str]] = Counter()
+    rewritten: dict[tuple[NodeKey, tuple[str, str]], None] = {}
+    for probe in matrix.probes:
+        source, target = matrix.endpoints[probe.source], matrix.endpoints[probe.target]
+        if probe.seen_source is None or source.on_host or target.on_host or source.region == target.region:
+            continue
+        key = source.region, source.node
+        seen[key, target.region] += 1
+        if probe.seen_source != source.address:
+            rewritten[key, (target.region, str(probe.seen_source))] = None
+    deviations: list[tuple[NodeKey, tuple[str, str, str]]] = []
+    gaps = gap_findings([*components.gaps, *matrix.gaps])
+    examined = 0
+    planned = {region.name for region in plan.regions}
+    for key, item in sorted(nodes.items()):
+        for other in plan.others(key[0]) if key[0] in planned else ():
+            examined += 1
+            named = any(other.pod_cidr.subnet_of(spared) for spared in item.not_masqueraded)
+            where = f"{other.pod_cidr}, pods of {other.name}"
+            if item.masquerades and item.routing != "tunnel" and not named:
+                spared = listed(item.not_masqueraded) or "nothing"
+                deviations.append((key, (where, f"spares {spared} only", "ipv4-native-routing-cidr is too narrow")))
+            elif not seen[key, other.name] and not named and item.masquerades is not False:
+                gaps.append(
+                    Finding(f"{qualified(key)} -> {other.name}", "the source that a listener sees", "none was told")
+                )
+    return conclude(
+        expected="packets from pods to pods of another cluster are not masqueraded",
+        examined=examined,
+        what="pod ranges, as nodes treat them",
+        violations=[
+            *(
+                Finding(f"{listed(sorted(map(qualified, where)))} -> {cidr}", "not to be masqueraded", observed, cause)
+                for where, things in together(deviations)
+                for cidr, observed, cause in things
+            ),
+            *(
+                Finding(
+                    f"{listed(sorted(map(qualified, where)))} -> pods of {region}",
+                    "to be seen under the pods' own addresses",
+                    f"seen as {address}",
+                    "the node rewrites the source of packets that should go into the tunnel as they are",
+                )
+                for where, things in together(rewritten)
+                for region, address in things
+            ),
+        ],
+        gaps=gaps + unseen_regions(plan, (region for region, _ in nodes), "how its nodes masquerade"),
     )
 
 

@@ -38,7 +38,8 @@ def judge_remote_routes(plan: Plan, inventory: Inventory, addressing: Addressing
         what="routes from a node to a remote block",
         violations=fib.findings(deviations, "a route that forwards", _why_missing),
         gaps=fib.gaps,
-        remedy="follow the route: the owner's BIRD, both reflectors, this node's BIRD, this node's kernel",
+        remedy="follow the route: the owner's routing agent, what lies between the clusters (route reflectors, or the "
+        "owner's mesh store), this node's agent, this node's kernel",
     )
 
 
@@ -109,7 +110,7 @@ def judge_tunnel_devices(plan: Plan, inventory: Inventory, addressing: Addressin
         violations=fib.findings(
             deviations,
             f"to leave by a {plan.encapsulation.value} device",
-            lambda *_: "no pool of this cluster covers the block, or its pool does not encapsulate",
+            lambda *_: "this cluster was not told to encapsulate packets for the block",
         ),
         gaps=[
             *fib.gaps,
@@ -126,10 +127,13 @@ def judge_tunnel_devices(plan: Plan, inventory: Inventory, addressing: Addressin
 def judge_service_routes(
     plan: Plan, inventory: Inventory, configuration: MeshConfiguration, forwarding: Forwarding
 ) -> Verdict:
-    """NET-ROUTE-011: every cluster advertises its service range, and every node of the others has a route to it."""
-    expected = "every cluster advertises its service range, and every node of the other clusters has a route into it"
+    """NET-ROUTE-011: every node has a route to the service range of each other cluster, where these are routed.
+
+    Where they are not, no cluster advertises its own, and no node has a route into another's.
+    """
     if not plan.services_routed:
-        return not_applicable(expected, "the plan does not route service ranges between clusters")
+        return _judge_no_service_routes(plan, inventory, configuration, forwarding)
+    expected = "every cluster advertises its service range, and every node of the other clusters has a route into it"
     advertised = {identity.region: identity.advertised_service_cidrs for identity in configuration.identities}
     violations = [
         Finding(
@@ -174,6 +178,61 @@ def judge_service_routes(
             )
     return conclude(
         expected=expected, examined=examined, what="routes to remote service ranges", violations=violations, gaps=gaps
+    )
+
+
+def _judge_no_service_routes(
+    plan: Plan, inventory: Inventory, configuration: MeshConfiguration, forwarding: Forwarding
+) -> Verdict:
+    """A route into a service range is one inside of it, or one around it that leaves by a tunnel."""
+    ranges: defaultdict[IPv4Network, list[str]] = defaultdict(list)
+    for region in plan.regions:
+        ranges[region.service_cidr].append(region.name)
+    planned = {region.name for region in plan.regions}
+    observed = {(route.region, route.node) for route in forwarding.routes}
+    nodes = [node for node in inventory.nodes if node.region in planned]
+    deviations: list[tuple[NodeKey, tuple[str, str]]] = []
+    for route in forwarding.routes:
+        if route.kind != "unicast" or route.region not in planned or route.prefix == DEFAULT_ROUTE:
+            continue
+        for cidr, owners in ranges.items():
+            inside = route.prefix.subnet_of(cidr)
+            around = cidr.subnet_of(route.prefix) and any(route.tunnel_endpoints)
+            if (inside or around) and owners != [route.region]:
+                ends = listed(end for end in _endpoints(route) if end is not None)
+                way = f"a route to {ends}" if ends else f"a route by {listed(name for _, name in route.gateways)}"
+                deviations.append(
+                    ((route.region, route.node), (f"{route.prefix}, in services of {listed(owners)}", way))
+                )
+    return conclude(
+        expected="no cluster advertises its service range, and no node has a route into that of another cluster",
+        examined=sum((node.region, node.name) in observed for node in nodes),
+        what="nodes",
+        violations=[
+            *(
+                Finding(
+                    f"cluster {identity.region}",
+                    "to advertise no service range",
+                    f"advertises {listed(identity.advertised_service_cidrs)}",
+                )
+                for identity in configuration.identities
+                if identity.region in planned and identity.advertised_service_cidrs
+            ),
+            *(
+                Finding(
+                    f"{name_nodes(where, inventory)} -> {target}",
+                    "no route: every node serves ClusterIPs itself",
+                    way,
+                    "the route takes packets for a service of the own cluster to another one",
+                )
+                for where, things in together(deviations)
+                for target, way in things
+            ),
+        ],
+        gaps=[
+            *gap_findings([*inventory.gaps, *configuration.gaps]),
+            *(node_gap(node, "routes", forwarding.gaps) for node in nodes if (node.region, node.name) not in observed),
+        ],
     )
 
 
@@ -437,7 +496,7 @@ class _Fib:
                 return (
                     f"a reflector put itself in as next hop: keepOriginalNextHop is off on a peering with {region.name}"
                 )
-        return "a static or foreign route hides the one that BGP brings" if len(nodes) == 1 else None
+        return "a static, foreign or outdated route goes before the right one" if len(nodes) == 1 else None
 
 
 class _PlannedPrefixes:
@@ -510,14 +569,14 @@ def _endpoints(route: FibRoute) -> Sequence[IPv4Address | None]:
 def _why_missing(nodes: frozenset[NodeKey], blocks: Sequence[RemoteBlock], problem: str) -> str | None:
     regions, owners = {region for region, _ in nodes}, {block.owners for block in blocks}
     if problem != "no route":
-        return "BIRD cannot resolve the route's next hop" if "unreachable" in problem else None
+        return "the routing agent cannot resolve the route's next hop" if "unreachable" in problem else None
     if len(nodes) == 1:
-        return "this node alone is without it: its BIRD has no session, or its kernel lost the route"
+        return "this node alone is without it: its routing agent was not told, or its kernel lost the route"
     if len(owners) == 1:
         return f"{listed(blocks[0].owners)} does not announce it"
     if len(regions) == 1:
-        return f"{next(iter(regions))} learns nothing of {blocks[0].region}: see the sessions between their reflectors"
-    return f"{blocks[0].region} announces nothing to the others: see the sessions of its reflectors"
+        return f"{next(iter(regions))} learns nothing of {blocks[0].region}: see the connections between the two"
+    return f"{blocks[0].region} announces nothing to the others: see its connections to them"
 
 
 def _unread_ribs(inventory: Inventory, routing: Routing) -> list[Finding]:

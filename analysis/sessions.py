@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from analysis.expectation import ExpectedSession, internal_sessions, is_reflector, reflectors
 from analysis.facts import Inventory, MeshConfiguration, Node, Peering, Routing, Session
-from analysis.plan import Cni, Plan
+from analysis.plan import Plan
 from analysis.selectors import SelectorError, parse_selector
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, unseen_regions
+from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, together, unseen_regions
 
 RECOMMENDED_REFLECTORS = 2
 
@@ -32,52 +32,6 @@ _CAUSES = (
     ("Neighbor lost", "the underlay lost the way to the peer"),
 )
 _SILENT = {"Active", "Connect", "OpenSent", "OpenConfirm"}
-
-
-def judge_identities(plan: Plan, configuration: MeshConfiguration) -> Verdict:
-    """NET-ROUTE-001: every cluster has the planned identity, and shares it with none."""
-    what, planned = _identity_words(plan), {region.name: region for region in plan.regions}
-    identities = {identity.region: identity for identity in configuration.identities if identity.region in planned}
-    violations: list[Finding] = []
-    holders: defaultdict[object, set[str]] = defaultdict(set)
-    for name, identity in identities.items():
-        region = planned[name]
-        if plan.cni is Cni.CALICO_BGP:
-            observed, expected = identity.as_number, region.as_number
-        else:
-            observed, expected = identity.cluster_id, int(region.cluster_id) if region.cluster_id else None
-            holders[f"name {identity.cluster_name}"].add(name)
-        holders[f"{what} {observed}"].add(name)
-        if expected is not None and observed != expected:
-            violations.append(Finding(f"cluster {name}", f"{what} {expected}", f"{what} {observed}"))
-    for override in configuration.node_overrides:
-        cluster = planned.get(override.region)
-        if cluster and override.as_number is not None and override.as_number != cluster.as_number:
-            violations.append(
-                Finding(
-                    f"node {qualified((override.region, override.node))}",
-                    f"{what} {cluster.as_number} of its cluster",
-                    f"{what} {override.as_number} of its own",
-                )
-            )
-    violations += [
-        Finding(
-            listed(sorted(clusters)),
-            "identities of their own",
-            f"share {identity}",
-            "each takes the other's routes for its own and drops them",
-        )
-        for identity, clusters in sorted(holders.items(), key=str)
-        if len(clusters) > 1
-    ]
-    return conclude(
-        expected=f"every cluster has its own {what}: "
-        + listed((f"{r.name} {r.as_number if plan.cni is Cni.CALICO_BGP else r.cluster_id}" for r in plan.regions), 8),
-        examined=len(identities),
-        what="clusters",
-        violations=violations,
-        gaps=gap_findings(configuration.gaps) + _unknown_identities(plan, configuration),
-    )
 
 
 def judge_full_mesh_off(plan: Plan, configuration: MeshConfiguration, routing: Routing) -> Verdict:
@@ -311,6 +265,93 @@ def judge_peer_addresses(plan: Plan, inventory: Inventory, configuration: MeshCo
     )
 
 
+def judge_sessions_complete(plan: Plan, inventory: Inventory, routing: Routing) -> Verdict:
+    """MESH-CP-015: every session that any node knows is Established, and every node knows one."""
+    planned = {region.name for region in plan.regions}
+    sessions = [session for session in routing.sessions if session.region in planned]
+    nodes = [node for node in inventory.nodes if node.region in planned]
+    owners = {node.internal_ip: qualified((node.region, node.name)) for node in inventory.nodes if node.internal_ip}
+    told = {(session.region, session.node) for session in sessions}
+    down: defaultdict[tuple[str, str, str | None], list[tuple[str, str]]] = defaultdict(list)
+    for session in sessions:
+        if not session.established:
+            address = session.peer_address
+            peer = (owners.get(address) if address else None) or str(address or session.name)
+            down[peer, _state(session), _why_down(session)].append((session.region, session.node))
+    return conclude(
+        expected="every BGP session that the nodes know is Established",
+        examined=len(sessions),
+        what="sessions",
+        violations=[
+            Finding(f"{name_nodes(where, inventory)} -> {peer}", "an Established session", state, cause)
+            for (peer, state, cause), where in sorted(down.items(), key=lambda item: -len(item[1]))
+        ],
+        gaps=[
+            *gap_findings(inventory.gaps),
+            *(node_gap(node, "BGP sessions", routing.gaps) for node in nodes if (node.region, node.name) not in told),
+        ],
+        remedy="look at the peer's routing agent, then at TCP 179 between the two nodes",
+    )
+
+
+def judge_declared_peers(
+    plan: Plan, inventory: Inventory, configuration: MeshConfiguration, routing: Routing
+) -> Verdict:
+    """MESH-CP-016: BGP is spoken with peers that are declared, and should be with a password."""
+    nodes = {(node.region, node.name): node for node in inventory.nodes}
+    owners = {node.internal_ip: node for node in inventory.nodes if node.internal_ip is not None}
+    meshed = {identity.region for identity in configuration.identities if identity.full_node_mesh}
+    planned = {region.name for region in plan.regions}
+    sessions = [session for session in routing.sessions if session.region in planned]
+    strangers = []
+    for session in sessions:
+        node = nodes.get((session.region, session.node))
+        if node is None or session.peer_address is None:
+            continue
+        peer = owners.get(session.peer_address)
+        if peer is None:
+            declared = any(
+                each.peer_ip == session.peer_address and _is_local(each, node) for each in configuration.peerings
+            )
+        else:
+            declared = (node.region == peer.region and node.region in meshed) or any(
+                _covers(each, node, peer) for each in configuration.peerings
+            )
+        if not declared:
+            who = qualified((peer.region, peer.name)) if peer else "no node of the mesh"
+            strangers.append(((node.region, node.name), (f"{session.peer_address} ({who})", _state(session))))
+    read = {(session.region, session.node) for session in sessions}
+    bare: Counter[str] = Counter(each.region for each in configuration.peerings if not each.authenticated)
+    return conclude(
+        expected="every BGP session is with a declared peer",
+        examined=len(sessions),
+        what="sessions",
+        violations=[
+            Finding(
+                f"{name_nodes(where, inventory)} -> {peer}",
+                "no session with a peer that no BGPPeer declares",
+                f"a session: {state}",
+                "it was configured by hand in the routing daemon, or its BGPPeer was deleted",
+            )
+            for where, things in together(strangers)
+            for peer, state in things
+        ],
+        gaps=[
+            *gap_findings([*inventory.gaps, *configuration.gaps]),
+            *_unknown_identities(plan, configuration),
+            *(
+                node_gap(node, "BGP sessions", routing.gaps)
+                for key, node in nodes.items()
+                if node.region in planned and key not in read
+            ),
+        ],
+        warnings=[
+            f"{region}: {count(number, 'peering')} without a password (BGPPeer spec.password)"
+            for region, number in sorted(bare.items())
+        ],
+    )
+
+
 @dataclass(frozen=True)
 class _Fault:
     """What is wrong with one end of a session."""
@@ -433,10 +474,6 @@ def _selects(selector: str, node: Node) -> bool:
 def _is_external(peering: Peering, own_as: int | None) -> bool:
     """Whether a peering leads out of its cluster: to a foreign AS, or to an address and no AS at all."""
     return peering.peer_selector is None and peering.as_number != own_as
-
-
-def _identity_words(plan: Plan) -> str:
-    return "AS" if plan.cni is Cni.CALICO_BGP else "cluster id"
 
 
 def _unknown_identities(plan: Plan, configuration: MeshConfiguration) -> list[Finding]:

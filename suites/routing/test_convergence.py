@@ -16,7 +16,7 @@ BOOKKEEPING = timedelta(seconds=5)
 @pytest.mark.disruptive
 @pytest.mark.requirement("NET-ROUTE-017")
 def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
-    """A new block is known in the other clusters within the convergence time, and a released one is gone within it."""
+    """What comes up in a cluster is known in the others within the convergence time, and what goes is forgotten."""
     region, budget = plan.regions[0], plan.budgets.convergence
     host = churn.standing(on_host=True, inside=region.name)[-1]
     observers = churn.standing(on_host=True, outside=region.name)

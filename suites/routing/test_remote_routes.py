@@ -31,7 +31,7 @@ def test_remote_routes_use_the_tunnel(plan, facts, require):
 
 @pytest.mark.requirement("NET-ROUTE-011")
 def test_nodes_have_routes_to_remote_services(plan, facts, require):
-    """Every node has a route to the service range that each other cluster advertises."""
+    """Every node has a route to the service range that each other cluster advertises, and none to one that is not."""
     require(judge_service_routes(plan, facts.inventory, facts.configuration, facts.forwarding))
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from analysis.identity import judge_identities
 from analysis.sessions import (
     judge_external_sessions,
     judge_full_mesh_off,
-    judge_identities,
     judge_internal_sessions,
     judge_peer_addresses,
     judge_reflector_redundancy,
@@ -31,25 +31,29 @@ def test_clusters_have_reflectors(plan, facts, require):
     require(judge_reflectors(plan, facts.inventory, facts.configuration))
 
 
+@pytest.mark.needs("bgp")
 @pytest.mark.requirement("NET-ROUTE-004")
 def test_reflectors_are_redundant(plan, facts, require):
-    """Every cluster has at least two route reflectors."""
+    """Every cluster has at least two route reflectors, or two servers of its mesh store."""
     require(judge_reflector_redundancy(plan, facts.inventory))
 
 
+@pytest.mark.needs("bgp")
 @pytest.mark.requirement("NET-ROUTE-005")
 def test_nodes_are_in_session_with_their_reflectors(plan, facts, require):
-    """Every ordinary node holds an Established session with each reflector of its cluster."""
+    """Every node is in touch with its own cluster's control plane, by its BGP sessions or by its agent."""
     require(judge_internal_sessions(plan, facts.inventory, facts.configuration, facts.routing))
 
 
+@pytest.mark.needs("bgp")
 @pytest.mark.requirement("NET-ROUTE-006")
 def test_reflectors_are_in_session_with_other_clusters(plan, facts, require):
-    """Every cluster's reflectors hold Established sessions with every other cluster, each under its planned AS."""
+    """Every cluster's reflectors, or the agents of its nodes, are in session with every other cluster as planned."""
     require(judge_external_sessions(plan, facts.inventory, facts.configuration, facts.routing))
 
 
+@pytest.mark.needs("bgp")
 @pytest.mark.requirement("NET-ROUTE-007")
 def test_peerings_name_present_addresses(plan, facts, require):
-    """Every peering with another cluster names the present address of one of its reflectors."""
+    """Every peering with another cluster names present addresses there, of a reflector or of its mesh store."""
     require(judge_peer_addresses(plan, facts.inventory, facts.configuration))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis import addressing, paths, pools, reachability, routes, sessions
+from analysis import addressing, identity, paths, pools, reachability, routes, sessions
 from analysis.facts import ProbeProtocol
 from analysis.verdict import Verdict
 from tests.unit.analysis.world import World
@@ -23,7 +23,7 @@ JUDGES: dict[str, Callable[[World], Verdict]] = {
     "NET-ADDR-011": lambda w: addressing.judge_block_sizes(w.plan, w.addressing),
     "NET-ADDR-012": lambda w: addressing.judge_node_names_unique(w.plan, w.inventory),
     "NET-ADDR-013": lambda w: addressing.judge_node_count(w.plan, w.inventory),
-    "NET-ROUTE-001": lambda w: sessions.judge_identities(w.plan, w.configuration),
+    "NET-ROUTE-001": lambda w: identity.judge_identities(w.plan, w.configuration),
     "NET-ROUTE-002": lambda w: sessions.judge_full_mesh_off(w.plan, w.configuration, w.routing),
     "NET-ROUTE-003": lambda w: sessions.judge_reflectors(w.plan, w.inventory, w.configuration),
     "NET-ROUTE-004": lambda w: sessions.judge_reflector_redundancy(w.plan, w.inventory),

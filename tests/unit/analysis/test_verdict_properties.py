@@ -102,10 +102,10 @@ def test_a_verdict_is_the_same_twice(fault):
 def test_what_the_plan_does_not_ask_for_does_not_apply():
     world = replace(
         PERFECT,
-        plan=replace(PERFECT.plan, services_routed=False, egress=None, encapsulation=Encapsulation.NONE),
+        plan=replace(PERFECT.plan, egress=None, encapsulation=Encapsulation.NONE),
     )
     told = verdicts(world)
-    for requirement in ("NET-ROUTE-010", "NET-ROUTE-011", "NET-POD-008", "NET-POD-009"):
+    for requirement in ("NET-ROUTE-010", "NET-POD-009"):
         assert told[requirement].outcome is Outcome.NOT_APPLICABLE
         assert told[requirement].observed
 
