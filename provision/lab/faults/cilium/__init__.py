@@ -1,0 +1,7 @@
+"""The faults of the `azure-cilium` profile, lowest layer first."""
+
+from __future__ import annotations
+
+from provision.lab.faults.cilium import addressing, reachability
+
+FAULTS = (*addressing.FAULTS, *reachability.FAULTS)

@@ -1,0 +1,44 @@
+"""Faults of the data path between pods (NET-POD), on Cilium."""
+
+from __future__ import annotations
+
+from analysis.rootcause import Layer
+from provision.faults import Fault, Filter
+from provision.lab.cilium.datapath import TUNNEL_DEVICE
+from provision.lab.faults import shared
+from provision.lab.faults.cilium.place import EASTUS, EUROPE, WESTUS
+from provision.lab.faults.steps import place, table_is_loaded
+from provision.lab.topology import CILIUM_PORT, EGRESS
+
+_A, _B = EASTUS.nodes[0], EASTUS.nodes[1]
+
+FAULTS: tuple[Fault, ...] = (
+    shared.one_way_drop(EASTUS, WESTUS),
+    shared.tcp_blocked(EASTUS, EUROPE),
+    shared.udp_blocked(EUROPE, WESTUS),
+    shared.source_nat(_A, EASTUS, WESTUS, TUNNEL_DEVICE),
+    shared.one_node_pair_dropped(_A, WESTUS.nodes[1]),
+    shared.neighbour_dropped(_A, _B),
+    shared.hidden_hop(_A, EASTUS, WESTUS, ttl=61),
+    Fault(
+        name="egress-not-masqueraded",
+        summary=f"pods of {EUROPE.name} leave for the internet with addresses that nobody can answer",
+        layer=Layer.POLICY,
+        requirement="NET-POD-009",
+        steps=tuple(
+            # What is not tracked is not translated either.
+            Filter(
+                place(node),
+                "  chain egress { type filter hook prerouting priority raw; "
+                f"ip saddr {node.block} ip daddr {EGRESS.address} notrack; }}",
+            )
+            for node in EUROPE.nodes
+        ),
+        confirm=table_is_loaded(place(EUROPE.nodes[-1])),
+    ),
+    shared.no_room_for_new_pods(EUROPE.nodes[-1]),
+    shared.freed_addresses_answer(EASTUS.nodes[-1], asking=_A),
+    shared.slow_tunnel(EASTUS, WESTUS, CILIUM_PORT),
+    shared.throttled_tunnel(EASTUS.nodes, TUNNEL_DEVICE),
+    shared.probe_pod_left_behind(_A),
+)

@@ -1,0 +1,162 @@
+"""What faults do to Cilium beyond the general steps: its pods restarted, its secrets rewritten, its maps changed."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from provision.faults import Confirm, Control, Step
+from provision.lab.cilium.datapath import TUNNEL_TABLE
+from provision.lab.control import wait_for
+from provision.lab.faults.cilium.place import SYSTEM
+from provision.lab.faults.steps import place
+from provision.lab.topology import LabNode
+
+AGENT = "cilium"
+STORE = "clustermesh-apiserver"
+RESTART_WITHIN = timedelta(seconds=20)
+
+Secrets = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A change that running pods only notice once they are started anew.
+
+    Attributes:
+        change: what is changed.
+        region: where.
+        apps: values of the label `k8s-app`: which pods.
+        node: only that node's pods, None for those of all nodes.
+    """
+
+    change: Step
+    region: str
+    apps: tuple[str, ...]
+    node: LabNode | None = None
+
+    def apply(self, control: Control) -> Any:
+        """Make the change, then start the pods anew."""
+        memory = self.change.apply(control)
+        self._restart(control)
+        return memory
+
+    def heal(self, control: Control, memory: Any) -> None:
+        """Undo the change, then start the pods anew."""
+        self.change.heal(control, memory)
+        self._restart(control)
+
+    def _restart(self, control: Control) -> None:
+        before = self._pods(control)
+        for name, _ in before.values():
+            control.delete(self.region, f"{SYSTEM}/pods/{name}")
+
+        def renewed() -> bool:
+            now = self._pods(control)
+            return (
+                len(now) == len(before) and not now.keys() & before.keys() and all(ready for _, ready in now.values())
+            )
+
+        wait_for(renewed, RESTART_WITHIN, f"the pods of {' and '.join(self.apps)} in {self.region} to come back")
+
+    def _pods(self, control: Control) -> dict[str, tuple[str, bool]]:
+        """Name and readiness of the pods, by uid."""
+        found = (control.get(self.region, f"{SYSTEM}/pods") or {}).get("items", ())
+        return {
+            pod["metadata"]["uid"]: (pod["metadata"]["name"], _is_ready(pod))
+            for pod in found
+            if (pod["metadata"].get("labels") or {}).get("k8s-app") in self.apps
+            and (self.node is None or pod["spec"].get("nodeName") == self.node.name)
+        }
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    states = (pod.get("status") or {}).get("containerStatuses") or ()
+    return bool(states) and all(state.get("ready") for state in states)
+
+
+@dataclass(frozen=True)
+class SecretChanged:
+    """Other contents for a Secret of kube-system.
+
+    Attributes:
+        region: where.
+        name: the Secret's.
+        change: from the values, and the fault's power over the lab, to new ones; a value of None is taken out.
+    """
+
+    region: str
+    name: str
+    change: Callable[[Secrets, Control], Mapping[str, bytes | None]]
+
+    def apply(self, control: Control) -> dict[str, Any]:
+        """Write the new values and remember the old Secret."""
+        before = control.get(self.region, self._path)
+        assert before is not None, f"{self.region} has no Secret {self.name}"
+        values = {key: b64decode(value) for key, value in (before.get("data") or {}).items()}
+        fresh = {
+            key: None if value is None else b64encode(value).decode()
+            for key, value in self.change(values, control).items()
+        }
+        control.patch(self.region, self._path, {"data": fresh})
+        return before
+
+    def heal(self, control: Control, memory: dict[str, Any]) -> None:
+        """Put the old Secret back."""
+        control.replace(self.region, self._path, memory)
+
+    @property
+    def _path(self) -> str:
+        return f"{SYSTEM}/secrets/{self.name}"
+
+
+def secret(control: Control, region: str, name: str) -> dict[str, bytes]:
+    """The values of a Secret of kube-system."""
+    found = control.get(region, f"{SYSTEM}/secrets/{name}") or {}
+    return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
+
+
+@dataclass(frozen=True)
+class TunnelMapEntry:
+    """Another route in the table that plays a node's tunnel map.
+
+    Attributes:
+        node: whose map.
+        prefix: the pod CIDR of the entry.
+        route: what stands there in its place, as `ip route` takes it after the prefix; None to take the entry out.
+    """
+
+    node: LabNode
+    prefix: object
+    route: str | None
+
+    def apply(self, control: Control) -> str:
+        """Change the entry and remember the old one."""
+        show = ["ip", "route", "show", "table", str(TUNNEL_TABLE), "exact", str(self.prefix)]
+        before = control.run(place(self.node), show).out.strip()
+        if self.route is None:
+            self._route(control, "del", str(self.prefix))
+        else:
+            self._route(control, "replace", f"{self.prefix} {self.route}")
+        return before
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Put the old one back."""
+        self._route(control, "replace", memory)
+
+    def _route(self, control: Control, order: str, words: str) -> None:
+        control.run(place(self.node), ["ip", "route", order, *words.split(), "table", str(TUNNEL_TABLE)])
+
+
+def tunnel_map_says(node: LabNode, prefix: object, text: str | None) -> Confirm:
+    """The kernel's entry for that prefix has that text in it, or, with None, there is no entry."""
+    show = ["ip", "route", "show", "table", str(TUNNEL_TABLE), "exact", str(prefix)]
+
+    def confirm(control: Control) -> bool:
+        told = control.run(place(node), show).out
+        return not told.strip() if text is None else text in told
+
+    return confirm
