@@ -32,21 +32,25 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 
 from __future__ import annotations
 
+# Importing socket, json, signal, collections and typing takes longer than most plans. What is needed of them is in the
+# C modules behind them, which CPython has had since long before 3.8.
+import _socket as socket
 import errno
-import json
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import sys
 import time
-from collections import deque
 
-TYPE_CHECKING = False  # importing typing costs more than most plans take
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections import deque
     from typing import Any, BinaryIO
+else:
+    import _signal as signal
+    from _collections import deque
 
 OPEN, REFUSED, DROPPED, PROHIBITED, INCONCLUSIVE = "open", "refused", "dropped", "prohibited", "inconclusive"
 
@@ -56,12 +60,14 @@ CONTROL_TIMEOUT = 2.0
 RATES_AGREE = 0.95  # share of the best rate that the second best must have for both to be believed
 BACKLOG = 4096
 BUFFER = 1 << 16
+DIALOGUE = 1 << 11  # most is said in fewer bytes, and the buffer is made anew for each probe
 
 # Linux constants that the socket module of 3.8 does not name.
 IP_TTL, IP_RECVERR, IP_RECVTTL = 2, 11, 12
 MSG_ERRQUEUE = 0x2000
 ORIGIN_ICMP = 2
-TCP_INFO_RTT, TCP_INFO_RETRANSMITS, TCP_INFO_BYTES_ACKED = 68, 100, 120  # byte offsets in struct tcp_info
+TCP_INFO_RETRANSMITS, TCP_INFO_BYTES_ACKED = 100, 120  # byte offsets in struct tcp_info
+TCP_HANDSHAKE = struct.Struct("68xI28xI")  # the start of struct tcp_info: round trip in µs, retransmissions
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
 ICMP_ECHO_REPLY, ICMP_UNREACHABLE, ICMP_ECHO, ICMP_TIME_EXCEEDED = 0, 3, 8, 11
@@ -75,6 +81,72 @@ UNREACHABLE = {
     13: "communication administratively prohibited",
 }
 PORT_UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
+
+
+# --- what the interpreter has, without what it costs to import -------------------------------------------------------
+
+
+class Socket(socket.socket):
+    """A socket that closes at the end of a `with`, and accepts its like."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Socket:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        """Close."""
+        self.close()
+
+    def accept(self) -> tuple[Socket, Any]:
+        """A connection and its other end."""
+        fd, peer = self._accept()  # type: ignore[attr-defined]
+        return Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd), peer
+
+
+def connect(address: str, port: int, timeout: float) -> Socket:
+    """A TCP connection whose timeout stays. Raises OSError."""
+    sock = Socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def json_codec() -> tuple[Any, Any]:
+    """What writes a value as ASCII JSON, and what reads it: the C parts of the json module, else the module itself."""
+    try:
+        import _json
+
+        library: Any = _json
+        text = library.encode_basestring_ascii
+        encode = library.make_encoder(None, None, text, None, ":", ",", False, False, False)
+        scan = library.make_scanner(_AsJsonDecoder)
+        if scan("".join(encode([{"a": 1.5}], 0)), 0)[0] != [{"a": 1.5}]:
+            raise TypeError
+    except (AttributeError, ImportError, TypeError):
+        import json
+
+        return lambda value: json.dumps(value, separators=(",", ":")).encode("ascii"), json.loads
+    return (
+        lambda value: "".join(encode(value, 0)).encode("ascii"),
+        lambda data: scan(data.decode("utf-8"), 0)[0],
+    )
+
+
+class _AsJsonDecoder:
+    """The settings that the scanner looks up in a decoder."""
+
+    strict = True
+    object_hook = object_pairs_hook = parse_constant = None
+    parse_float, parse_int = float, int
+
+
+to_json, from_json = json_codec()
 
 
 # --- what an error means --------------------------------------------------------------------------------------------
@@ -95,7 +167,7 @@ class Notice:
         return "ICMP %s, says %s" % (what, self.offender)
 
 
-def read_notice(sock: socket.socket) -> tuple[bytes, Any, Notice | None] | None:
+def read_notice(sock: Socket) -> tuple[bytes, Any, Notice | None] | None:
     """Take one entry from the error queue: (quoted bytes, original destination, notice); None when it is empty."""
     try:
         data, ancillary, _flags, address = sock.recvmsg(2048, 512, MSG_ERRQUEUE)
@@ -208,7 +280,7 @@ class Loop:
         self.poll = select.epoll()
         self.handlers: dict[int, Any] = {}
 
-    def watch(self, sock: socket.socket, mask: int, handler: Any) -> None:
+    def watch(self, sock: Socket, mask: int, handler: Any) -> None:
         """Call `handler(fd, mask)` when something happens to the socket. Closing the socket ends it."""
         self.handlers[sock.fileno()] = handler
         self.poll.register(sock.fileno(), mask)
@@ -246,7 +318,8 @@ class TcpBatch(Batch):
         self.dialogue = dialogue
         self.loop: Loop
         # By file descriptor, oldest first: all have the same timeout, so the first is the first to expire.
-        self.live: dict[int, tuple[int, socket.socket, float, bytearray]] = {}
+        self.live: dict[int, tuple[int, Socket, float]] = {}
+        self.heard: dict[int, bytes] = {}
 
     def open(self, loop: Loop) -> None:
         """Sockets are made one by one, when there is room for them."""
@@ -255,10 +328,10 @@ class TcpBatch(Batch):
     def pump(self, now: float) -> float:
         """Expire the oldest, then fill the window."""
         while self.live:
-            fd, (index, _sock, started, heard) = next(iter(self.live.items()))
+            fd, (_index, _sock, started) = next(iter(self.live.items()))
             if started + self.timeout > now:
                 break
-            self.expire(fd, index, bool(heard))
+            self.expire(fd)
         while self.launched < len(self.targets) and len(self.live) < self.window:
             if not self.launch(self.launched):
                 break
@@ -269,29 +342,29 @@ class TcpBatch(Batch):
 
     def launch(self, index: int) -> bool:
         """Start one connection; False when there are no file descriptors left and waiting will free some."""
-        address, port = self.targets[index][:2]
+        target = self.targets[index]
         try:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = Socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             if self.live:
                 return False
             self.finish(index, INCONCLUSIVE, detail="socket: %s" % error.strerror)
             return True
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-        number = sock.connect_ex((address, port))
+        number = sock.connect_ex((target[0], target[1]))
         if number not in (0, errno.EINPROGRESS):
             outcome, detail = outcome_of_errno(number)
             self.finish(index, outcome, detail="connect: %s" % detail)
             sock.close()
             return True
         mask = select.EPOLLIN | select.EPOLLOUT if self.dialogue.speaks_first else select.EPOLLIN
-        self.live[sock.fileno()] = (index, sock, time.monotonic(), bytearray())
+        self.live[sock.fileno()] = (index, sock, time.monotonic())
         self.loop.watch(sock, mask, self.on_event)
         return True
 
     def on_event(self, fd: int, mask: int) -> None:
         """The connection failed, opened, or said something."""
-        index, sock, _started, heard = self.live[fd]
+        index, sock, _started = self.live[fd]
         if mask & select.EPOLLERR:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             entry = read_notice(sock)
@@ -312,25 +385,26 @@ class TcpBatch(Batch):
         if not mask & (select.EPOLLIN | select.EPOLLHUP):
             return
         try:
-            data = sock.recv(BUFFER)
+            data = sock.recv(DIALOGUE)
         except BlockingIOError:
             return
         except OSError as error:
             outcome, detail = outcome_of_errno(error.errno or 0)
             self.end(fd, outcome, detail="after the connection was open: %s" % detail)
             return
-        heard += data
-        answer = self.dialogue.understand(index, self.targets[index], bytes(heard))
+        heard = self.heard.pop(fd, b"") + data
+        answer = self.dialogue.understand(index, self.targets[index], heard)
         if answer is not None:
             self.succeed(fd, *answer)
-        elif not data:
+        elif data:
+            self.heard[fd] = heard
+        else:
             self.end(fd, INCONCLUSIVE, detail="connected, but closed after %d bytes" % len(heard))
 
     def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
         """All was said: note the outcome, with the time that connecting took."""
-        _index, sock, started, _heard = self.live[fd]
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        rtt, again = (struct.unpack_from("I", info, place)[0] for place in (TCP_INFO_RTT, TCP_INFO_RETRANSMITS))
+        _index, sock, started = self.live[fd]
+        rtt, again = TCP_HANDSHAKE.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_HANDSHAKE.size))
         waited = time.monotonic() - started
         if outcome == OPEN and self.dialogue.resets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -339,12 +413,12 @@ class TcpBatch(Batch):
 
     def end(self, fd: int, outcome: str, rtt: float | None = None, **columns: Any) -> None:
         """Close the connection and note what came of it."""
-        index, sock, _started, _heard = self.live.pop(fd)
+        index, sock, _started = self.live.pop(fd)
         del self.loop.handlers[fd]
         sock.close()
         self.finish(index, outcome, rtt=rtt if outcome == OPEN else None, **columns)
 
-    def expire(self, fd: int, index: int, spoke: bool) -> None:
+    def expire(self, fd: int) -> None:
         """Nothing more came: no connection is a drop, an open one that stays silent says nothing about the path."""
         sock = self.live[fd][1]
         try:
@@ -352,12 +426,12 @@ class TcpBatch(Batch):
         except OSError:
             self.end(fd, DROPPED, detail="no answer within %g s" % self.timeout)
         else:
-            said = "broke off" if spoke else "said nothing"
+            said = "broke off" if fd in self.heard else "said nothing"
             self.end(fd, INCONCLUSIVE, detail="connected, but the other side %s for %g s" % (said, self.timeout))
 
     def close(self) -> None:
         """Close what is still open."""
-        for _index, sock, _started, _heard in self.live.values():
+        for _index, sock, _started in self.live.values():
             sock.close()
         self.live.clear()
 
@@ -450,7 +524,7 @@ class DatagramBatch(Batch):
         # When to repeat or to give up, in the order of time because the interval is always the same.
         self.due: deque[tuple[float, int]] = deque()
         self.remarks: dict[int, str] = {}
-        self.sock: socket.socket
+        self.sock: Socket
 
     def open(self, loop: Loop) -> None:
         """Open the socket, with its error queue."""
@@ -561,9 +635,9 @@ class DatagramBatch(Batch):
                 return index
         return None
 
-    def make_socket(self) -> socket.socket:
+    def make_socket(self) -> Socket:
         """A UDP socket."""
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        return Socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def build(self, index: int, attempt: int) -> bytes:
         """The datagram."""
@@ -614,12 +688,12 @@ class IcmpBatch(DatagramBatch):
     raw = False
     identifier = 0
 
-    def make_socket(self) -> socket.socket:
+    def make_socket(self) -> Socket:
         """A ping socket, else a raw one. Both need leave: ping_group_range, or CAP_NET_RAW."""
         try:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+            sock = Socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
         except PermissionError:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+            sock = Socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
             self.raw = True
             self.identifier = struct.unpack("!H", self.nonce[:2])[0]
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
@@ -770,7 +844,7 @@ class Listeners:
         self.received = 0
         self.seen: dict[str, dict[str, int]] = {"tcp": {}, "udp": {}, "sink": {}}
         self.running = True
-        self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.control = Socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.control.bind(control_name(spec["name"]))
         self.control.listen(8)
         self.watch(self.control, self.on_control)
@@ -784,7 +858,7 @@ class Listeners:
 
     def listen(self, address: str, port: int, style: int, handler: Any) -> int:
         """Bind and listen; the port that it became."""
-        sock = socket.socket(socket.AF_INET, style | socket.SOCK_NONBLOCK)
+        sock = Socket(socket.AF_INET, style | socket.SOCK_NONBLOCK)
         if style == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
@@ -800,12 +874,12 @@ class Listeners:
         self.watch(sock, lambda mask: handler(sock))
         return int(sock.getsockname()[1])
 
-    def watch(self, sock: socket.socket, handler: Any) -> None:
+    def watch(self, sock: Socket, handler: Any) -> None:
         """Call the handler when there is something to read."""
         self.handlers[sock.fileno()] = handler
         self.poll.register(sock.fileno(), select.EPOLLIN)
 
-    def forget(self, sock: socket.socket) -> None:
+    def forget(self, sock: Socket) -> None:
         """Close a connection."""
         del self.handlers[sock.fileno()]
         sock.close()
@@ -829,7 +903,7 @@ class Listeners:
         """Who we are and whom we see."""
         return b"%s %s %d\n" % (self.identity, peer[0].encode("ascii"), peer[1])
 
-    def on_tcp(self, sock: socket.socket) -> None:
+    def on_tcp(self, sock: Socket) -> None:
         """Say the greeting and close, for all who wait. Closing first keeps TIME_WAIT off the probing side."""
         for _ in range(64):
             try:
@@ -843,7 +917,7 @@ class Listeners:
                 pass  # the peer is gone already
             connection.close()
 
-    def on_udp(self, sock: socket.socket) -> None:
+    def on_udp(self, sock: Socket) -> None:
         """Echo each datagram behind the greeting."""
         for _ in range(64):
             try:
@@ -853,7 +927,7 @@ class Listeners:
             except OSError:
                 return
 
-    def on_sink(self, sock: socket.socket) -> None:
+    def on_sink(self, sock: Socket) -> None:
         """Say the greeting and swallow."""
         try:
             connection, peer = sock.accept()
@@ -865,7 +939,7 @@ class Listeners:
         total = [0]
         self.watch(connection, lambda mask: self.swallow(connection, total))
 
-    def swallow(self, connection: socket.socket, total: list[int]) -> None:
+    def swallow(self, connection: Socket, total: list[int]) -> None:
         """Read what is there; at the end of it say how much it was."""
         try:
             for _ in range(16):
@@ -887,7 +961,7 @@ class Listeners:
             connection, _ = self.control.accept()
             connection.settimeout(CONTROL_TIMEOUT)
             word = connection.recv(64)
-            connection.sendall(json.dumps(self.state()).encode("ascii"))
+            connection.sendall(to_json(self.state()))
             connection.close()
         except OSError:
             return
@@ -911,7 +985,7 @@ def control_name(name: str) -> str:
 
 def ask_listeners(name: str, word: bytes) -> dict[str, Any]:
     """Ask running listeners. Raises OSError when there are none of that name."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(CONTROL_TIMEOUT)
         sock.connect(control_name(name))
         sock.sendall(word)
@@ -919,7 +993,7 @@ def ask_listeners(name: str, word: bytes) -> dict[str, Any]:
         while True:
             data = sock.recv(BUFFER)
             if not data:
-                state: dict[str, Any] = json.loads(answer)
+                state: dict[str, Any] = from_json(answer)
                 return state
             answer += data
 
@@ -942,7 +1016,7 @@ def listen(operation: dict[str, Any], _end: float) -> dict[str, Any]:
         report = pipe.read()
     if not report:
         raise OSError("the listeners ended before they were ready")
-    state: dict[str, Any] = json.loads(report)
+    state: dict[str, Any] = from_json(report)
     if "error" not in state:
         state["started"] = True
     return state
@@ -970,7 +1044,7 @@ def run_listeners(operation: dict[str, Any], report: int) -> None:
             answer = listeners.state()
         except OSError as error:
             answer = {"error": "listeners: %s" % error}
-        os.write(report, json.dumps(answer).encode("ascii"))
+        os.write(report, to_json(answer))
         os.close(report)
         if "error" not in answer:
             listeners.serve()
@@ -1014,7 +1088,7 @@ def transfer_once(operation: dict[str, Any], end: float) -> dict[str, Any]:
     """
     address, port, identity = operation["target"]
     block = bytes(1 << 18)
-    with socket.create_connection((address, port), timeout=CONTROL_TIMEOUT) as sock:
+    with connect(address, port, CONTROL_TIMEOUT) as sock:
         outcome, columns = check_greeting(read_line(sock), identity)
         if outcome != OPEN:
             raise OSError(columns["detail"])
@@ -1034,13 +1108,13 @@ def transfer_once(operation: dict[str, Any], end: float) -> dict[str, Any]:
     return {"bytes": arrived, "seconds": seconds, "retransmits": retransmits}
 
 
-def tcp_info(sock: socket.socket, kind: str, offset: int) -> int:
+def tcp_info(sock: Socket, kind: str, offset: int) -> int:
     """One field of the kernel's account of a connection (linux/tcp.h, struct tcp_info)."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     return int(struct.unpack_from(kind, info, offset)[0])
 
 
-def read_line(sock: socket.socket) -> bytes:
+def read_line(sock: Socket) -> bytes:
     """One line, or what came before the end."""
     line = b""
     while not line.endswith(b"\n"):
@@ -1084,7 +1158,7 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
     answer: dict[str, Any] = {}
     timeout = max(0.001, min(timeout, end - time.monotonic()))
     try:
-        sock = socket.create_connection((target["address"], target["port"]), timeout)
+        sock = connect(target["address"], target["port"], timeout)
     except socket.timeout:
         return {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
     except OSError as error:
@@ -1114,7 +1188,7 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
     return answer
 
 
-def secure(sock: socket.socket, target: dict[str, Any]) -> Any:
+def secure(sock: Any, target: dict[str, Any]) -> Any:
     """Put TLS around the connection, verifying nothing."""
     import ssl
 
@@ -1166,7 +1240,7 @@ ROUTE_KINDS = {
 
 def kernel(_operation: dict[str, Any], end: float) -> dict[str, Any]:
     """Routes, links, addresses, neighbours and forwarding entries, IPv4."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+    with Socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
         sock.bind((0, 0))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.settimeout(max(0.001, end - time.monotonic()))
@@ -1188,7 +1262,7 @@ def kernel(_operation: dict[str, Any], end: float) -> dict[str, Any]:
         }
 
 
-def dump(sock: socket.socket, kind: int, header: bytes) -> list[bytes]:
+def dump(sock: Socket, kind: int, header: bytes) -> list[bytes]:
     """The bodies of all messages that answer a netlink dump request. Raises OSError when the kernel refuses it."""
     sock.send(struct.pack("=IHHII", 16 + len(header), kind, NLM_F_REQUEST_DUMP, kind, 0) + header)
     bodies: list[bytes] = []
@@ -1378,10 +1452,10 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
 
 def main(source: BinaryIO, sink: BinaryIO) -> None:
     """Read a plan, do it, write the result."""
-    plan = json.loads(source.read(int(source.readline())))
+    plan = from_json(source.read(int(source.readline())))
     # Whatever happens to the one who asked, the agent does not stay.
     signal.setitimer(signal.ITIMER_REAL, plan["deadline"] + 2 * CONTROL_TIMEOUT + HARD_STOP)
-    result = json.dumps(run(plan), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    result = to_json(run(plan))
     sink.write(MARK + b"%d " % len(result) + result + b"\n")
     sink.flush()
 

@@ -297,10 +297,12 @@ def test_the_kernel_dump_holds_what_ip_configured(in_namespace):
 # --- where it must run ----------------------------------------------------------------------------------------------
 
 STANDARD_IN_3_8 = {
-    *("__future__", "collections", "errno", "json", "os", "resource", "select", "signal", "socket", "struct"),
-    *("sys", "time", "typing"),
-    *("base64", "ssl", "threading"),  # for handshakes only
+    *("__future__", "errno", "os", "resource", "select", "struct", "sys", "time"),
+    *("_collections", "_json", "_signal", "_socket"),
+    *("collections", "signal", "typing"),  # for type checkers only
+    *("json", "base64", "ssl", "threading"),  # where there is no _json; for handshakes
 }
+SLOW_TO_IMPORT = {"collections", "enum", "json", "re", "signal", "socket", "ssl", "typing"}
 
 
 def test_the_agent_is_valid_python_3_8_and_needs_the_standard_library_alone():
@@ -318,6 +320,13 @@ def test_the_agent_is_valid_python_3_8_and_needs_the_standard_library_alone():
 def test_the_agent_is_short_of_nothing_when_started_without_site_packages():
     done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(AGENT)!r})"])
     assert done.returncode == 0
+
+
+def test_the_agent_starts_without_what_is_slow_to_import():
+    load = "import sys; exec(compile(open(sys.argv[1]).read(), 'agent', 'exec'), {'__name__': 'agent'})"
+    program = load + "; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program, str(AGENT)], capture_output=True, text=True)
+    assert not SLOW_TO_IMPORT & set(done.stdout.split())
 
 
 # --- helpers --------------------------------------------------------------------------------------------------------
