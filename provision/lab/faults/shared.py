@@ -389,3 +389,22 @@ def probe_pod_left_behind(node: LabNode) -> Fault:
         steps=(Create(node.region, PODS, pod),),
         confirm=object_is_there(node.region, f"{PODS}/network-test-1"),
     )
+
+
+# --- the mesh's control plane -------------------------------------------------------------------------------------
+
+
+def second_plugin(node: LabNode) -> Fault:
+    """A device that another network plug-in makes."""
+    return Fault(
+        name="second-plugin",
+        summary=f"{node.name} has Flannel's device: another network plug-in was there, or still is",
+        layer=Layer.HYGIENE,
+        requirement="MESH-CP-017",
+        steps=(
+            Command(
+                place(node), ("ip", "link", "add", "flannel.1", "type", "dummy"), ("ip", "link", "del", "flannel.1")
+            ),
+        ),
+        confirm=command_succeeds(place(node), ("ip", "link", "show", "flannel.1")),
+    )

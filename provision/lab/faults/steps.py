@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from provision.faults import PLANTED_TABLE, Confirm, Control, Filter
+from provision.faults import PLANTED_TABLE, Confirm, Control, FaultError, Filter
 from provision.lab.topology import LabNode, LabRegion
 
 
@@ -81,6 +82,89 @@ def dropped_in(region: LabRegion, match: str) -> tuple[Filter, ...]:
 def between(source: LabRegion, target: LabRegion) -> str:
     """What pods of one region send to those of another, as nftables matches it."""
     return f"ip saddr {source.plan.pod_cidr} ip daddr {target.plan.pod_cidr}"
+
+
+Values = Mapping[str, bytes]
+"""The contents of a Secret."""
+
+
+@dataclass(frozen=True)
+class SecretChanged:
+    """Other contents for a Secret.
+
+    Attributes:
+        region: where.
+        path: the Secret's.
+        change: from its values, and power over the lab, to those that are to be other; a value of None is taken out.
+    """
+
+    region: str
+    path: str
+    change: Callable[[Values, Control], Mapping[str, bytes | None]]
+
+    def apply(self, control: Control) -> dict[str, Any]:
+        """Write the new values and remember the old Secret."""
+        before = control.get(self.region, self.path)
+        if before is None:
+            raise FaultError(f"{self.region}: there is no Secret {self.path} to change")
+        fresh = self.change(secret_values(control, self.region, self.path), control)
+        data = {key: None if value is None else b64encode(value).decode() for key, value in fresh.items()}
+        control.patch(self.region, self.path, {"data": data})
+        return before
+
+    def heal(self, control: Control, memory: dict[str, Any]) -> None:
+        """Put the old Secret back."""
+        control.replace(self.region, self.path, memory)
+
+
+def secret_values(control: Control, region: str, path: str) -> dict[str, bytes]:
+    """The values of a Secret; none when there is no such Secret."""
+    found = control.get(region, path) or {}
+    return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
+
+
+@dataclass(frozen=True)
+class Retagged:
+    """Another version of what a workload runs: the tag of all its images."""
+
+    region: str
+    path: str
+    tag: str
+
+    def apply(self, control: Control) -> dict[str, Any]:
+        """Change the tags and remember the workload."""
+        before = control.get(self.region, self.path)
+        if before is None:
+            raise FaultError(f"{self.region}: there is no {self.path} to change")
+        containers = [
+            container | {"image": f"{container['image'].rpartition(':')[0]}:{self.tag}"}
+            for container in before["spec"]["template"]["spec"]["containers"]
+        ]
+        control.patch(self.region, self.path, {"spec": {"template": {"spec": {"containers": containers}}}})
+        return before
+
+    def heal(self, control: Control, memory: dict[str, Any]) -> None:
+        """Put the workload back as it was."""
+        control.replace(self.region, self.path, memory)
+
+
+def runs_image_with_tag(region: str, path: str, tag: str) -> Confirm:
+    """All pods that the workload wants are of the new version and ready."""
+
+    def confirm(control: Control) -> bool:
+        found = control.get(region, path) or {}
+        selector = found["spec"]["selector"]["matchLabels"].items()
+        pods = (control.get(region, f"/api/v1/namespaces/{found['metadata']['namespace']}/pods") or {}).get("items", ())
+        states = [
+            (pod.get("status") or {}).get("containerStatuses") or ()
+            for pod in pods
+            if selector <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        return bool(states) and all(
+            state and all(each["ready"] and each["image"].endswith(f":{tag}") for each in state) for state in states
+        )
+
+    return confirm
 
 
 @dataclass(frozen=True)

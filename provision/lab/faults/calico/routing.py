@@ -43,7 +43,7 @@ _EAST_RR, _EAST_A, _EAST_B = EAST.nodes[0], EAST.nodes[1], EAST.nodes[2]
 _OHIO_RR, _OHIO_A = OHIO.nodes[0], OHIO.nodes[1]
 _WEST_RR, _WEST_A = WEST.nodes[0], WEST.nodes[1]
 
-_CUT_OFF = MESH_PATHS | {
+CUT_OFF = MESH_PATHS | {
     "NET-POD-006",
     "NET-POD-008",
     "NET-POD-010",
@@ -55,8 +55,12 @@ _CUT_OFF = MESH_PATHS | {
     "NET-ROUTE-017",
     "NET-ROUTE-018",
     "NET-ROUTE-021",
+    "MESH-CP-015",
 }
 """What a node, or a region, that has lost its sessions takes with it."""
+
+_NO_PEERING = frozenset({"NET-ROUTE-018", "MESH-CP-015"})
+"""What follows when two regions do not peer: the third carries their routes."""
 
 
 _LEARNED = {"NET-ROUTE-016", "NET-ROUTE-018"}
@@ -87,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-001",
         steps=(Patch(OHIO.name, _BGP, {"spec": {"asNumber": EAST.plan.as_number}}),),
         confirm=session_is(_EAST_RR, protocol(_OHIO_RR), up=False),
-        follows=_CUT_OFF | {"NET-ROUTE-005", "NET-ROUTE-006"},
+        follows=CUT_OFF | {"NET-ROUTE-005", "NET-ROUTE-006"},
     ),
     Fault(
         name="full-node-mesh-on",
@@ -124,7 +128,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-004",
         steps=(Patch(OHIO.name, f"/api/v1/nodes/{_OHIO_RR.name}", {"metadata": {"labels": {REFLECTOR_LABEL: None}}}),),
         confirm=session_is_absent(_OHIO_A, protocol(_OHIO_RR)),
-        follows=_CUT_OFF | {"NET-ROUTE-003", "NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-007"},
+        follows=CUT_OFF | {"NET-ROUTE-003", "NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-007"},
     ),
     Fault(
         name="worker-session-down",
@@ -133,7 +137,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-005",
         steps=(Birdcl(_EAST_A, ("disable", protocol(_EAST_RR)), ("enable", protocol(_EAST_RR))),),
         confirm=route_is_gone(_EAST_A, _OHIO_A.block),
-        follows=_CUT_OFF,
+        follows=CUT_OFF,
     ),
     Fault(
         name="reflector-lost",
@@ -142,7 +146,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-005",
         steps=(Signal(_WEST_RR),),
         confirm=session_is(_WEST_A, protocol(_WEST_RR), up=False),
-        follows=_CUT_OFF | {"NET-ROUTE-002", "NET-ROUTE-006", "NET-ROUTE-009", "NET-ROUTE-012", "NET-ROUTE-016"},
+        follows=CUT_OFF | {"NET-ROUTE-002", "NET-ROUTE-006", "NET-ROUTE-009", "NET-ROUTE-012", "NET-ROUTE-016"},
     ),
     Fault(
         name="reflector-peering-down",
@@ -151,7 +155,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-006",
         steps=(Birdcl(_EAST_RR, ("disable", protocol(_WEST_RR)), ("enable", protocol(_WEST_RR))),),
         confirm=session_is(_WEST_RR, protocol(_EAST_RR), up=False),
-        follows=frozenset({"NET-ROUTE-018"}),
+        follows=_NO_PEERING,
     ),
     Fault(
         name="wrong-remote-as",
@@ -160,7 +164,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-006",
         steps=(Patch(EAST.name, _TO_WEST, {"spec": {"asNumber": 64599}}),),
         confirm=session_is(_EAST_RR, protocol(_WEST_RR), up=False),
-        follows=frozenset({"NET-ROUTE-018"}),
+        follows=_NO_PEERING,
     ),
     Fault(
         name="peering-deleted",
@@ -169,7 +173,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-006",
         steps=(Delete(OHIO.name, _TO_WEST),),
         confirm=session_is_absent(_OHIO_RR, protocol(_WEST_RR)),
-        follows=frozenset({"NET-ROUTE-007", "NET-ROUTE-018"}),
+        follows=_NO_PEERING | {"NET-ROUTE-007"},
     ),
     Fault(
         name="stale-peer-address",
@@ -178,7 +182,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-007",
         steps=(Patch(EAST.name, _TO_WEST, {"spec": {"peerIP": "10.2.1.99"}}),),
         confirm=session_is_absent(_EAST_RR, protocol(_WEST_RR)),
-        follows=frozenset({"NET-ROUTE-006", "NET-ROUTE-018"}),
+        follows=_NO_PEERING | {"NET-ROUTE-006"},
     ),
     Fault(
         name="route-withheld-from-one-node",
@@ -265,7 +269,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-013",
         steps=(Delete(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterb"),),
         confirm=object_is_gone(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterb"),
-        follows=_CUT_OFF | {"NET-POD-004", "NET-ROUTE-009", "NET-ROUTE-010"},
+        follows=CUT_OFF | {"NET-POD-004", "NET-ROUTE-009", "NET-ROUTE-010"},
     ),
     Fault(
         name="remote-pool-enabled",
@@ -299,7 +303,7 @@ FAULTS: tuple[Fault, ...] = (
             ).code
             != 0
         ),
-        follows=_CUT_OFF,
+        follows=CUT_OFF,
     ),
     Fault(
         name="default-route-exchanged",
@@ -372,7 +376,7 @@ FAULTS: tuple[Fault, ...] = (
         steps=(Filter(place(EAST.nodes[-1]), _NO_NEW_BGP),),
         confirm=table_is_loaded(place(EAST.nodes[-1])),
         # The checks run side by side: those that look after the restart see a node without sessions.
-        follows=_CUT_OFF | {"NET-ROUTE-005", "NET-ROUTE-009"},
+        follows=CUT_OFF | {"NET-ROUTE-005", "NET-ROUTE-009"},
     ),
     Fault(
         name="detour-preferred",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,8 +17,6 @@ from provision.lab.topology import LabNode
 AGENT = "cilium"
 STORE = "clustermesh-apiserver"
 RESTART_WITHIN = timedelta(seconds=20)
-
-Secrets = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -76,47 +73,6 @@ class Restarted:
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     states = (pod.get("status") or {}).get("containerStatuses") or ()
     return bool(states) and all(state.get("ready") for state in states)
-
-
-@dataclass(frozen=True)
-class SecretChanged:
-    """Other contents for a Secret of kube-system.
-
-    Attributes:
-        region: where.
-        name: the Secret's.
-        change: from the values, and the fault's power over the lab, to new ones; a value of None is taken out.
-    """
-
-    region: str
-    name: str
-    change: Callable[[Secrets, Control], Mapping[str, bytes | None]]
-
-    def apply(self, control: Control) -> dict[str, Any]:
-        """Write the new values and remember the old Secret."""
-        before = control.get(self.region, self._path)
-        assert before is not None, f"{self.region} has no Secret {self.name}"
-        values = {key: b64decode(value) for key, value in (before.get("data") or {}).items()}
-        fresh = {
-            key: None if value is None else b64encode(value).decode()
-            for key, value in self.change(values, control).items()
-        }
-        control.patch(self.region, self._path, {"data": fresh})
-        return before
-
-    def heal(self, control: Control, memory: dict[str, Any]) -> None:
-        """Put the old Secret back."""
-        control.replace(self.region, self._path, memory)
-
-    @property
-    def _path(self) -> str:
-        return f"{SYSTEM}/secrets/{self.name}"
-
-
-def secret(control: Control, region: str, name: str) -> dict[str, bytes]:
-    """The values of a Secret of kube-system."""
-    found = control.get(region, f"{SYSTEM}/secrets/{name}") or {}
-    return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 
 
 @dataclass(frozen=True)
