@@ -1,12 +1,14 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
 `docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and
-nothing writes outside the probe namespace.
+nothing writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from analysis.plan import Cni
 
 CALICO_GROUPS = ("crd.projectcalico.org", "projectcalico.org")
 """Calico's objects are read in whichever of the two groups the cluster serves."""
@@ -18,9 +20,27 @@ CALICO_RESOURCES = (
     "felixconfigurations",
     "ipamblocks",
     "ippools",
+    "remoteclusterconfigurations",
 )
 CALICO_NAMESPACES = ("calico-system", "kube-system")
 """Where calico-node runs: the operator's place first, the plain manifest's second."""
+
+CALICO_WORKLOADS = (
+    ("daemonsets", "calico-node"),
+    ("deployments", "calico-typha"),
+    ("deployments", "calico-kube-controllers"),
+)
+OPERATOR_GROUP = "operator.tigera.io"
+
+CILIUM_GROUP = "cilium.io"
+CILIUM_RESOURCES = ("ciliumendpoints", "ciliumnodes")
+CILIUM_NAMESPACE = "kube-system"
+CILIUM_CONFIG = "cilium-config"
+CILIUM_DAEMON_SET = "cilium"
+CILIUM_DEPLOYMENTS = ("cilium-operator", "clustermesh-apiserver")
+
+DNS_NAMESPACE = "kube-system"
+COREDNS_CONFIG = "coredns"
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Rule:
         resource: the plural, with its subresource ("pods/exec").
         namespace: where it is needed; None for the whole cluster.
         purpose: what cannot be done without it, for the error message.
+        name: the only object that it is needed for; None for all.
     """
 
     verb: str
@@ -40,30 +61,52 @@ class Rule:
     resource: str
     namespace: str | None
     purpose: str
+    name: str | None = None
 
     def __str__(self) -> str:
         """The rule as `kubectl auth can-i` would be asked."""
         kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        what = f"{kind}/{self.name}" if self.name else kind
         where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
-        return f"{self.verb} {kind} {where}"
+        return f"{self.verb} {what} {where}"
 
 
-def cluster_rules() -> tuple[Rule, ...]:
+def cluster_rules(cni: Cni) -> tuple[Rule, ...]:
     """What is read in the whole cluster."""
     inventory = tuple(
         Rule("list", "", resource, None, "for the inventory of nodes, pods and services")
         for resource in ("nodes", "pods", "services")
     )
-    calico = tuple(
-        Rule("list", group, resource, None, "for Calico's pools, blocks and peerings")
-        for group in CALICO_GROUPS
-        for resource in CALICO_RESOURCES
-    )
     namespaces = (Rule("get", "", "namespaces", None, "to see whether the probe namespace exists"),)
     review = (
         Rule("create", "authorization.k8s.io", "selfsubjectaccessreviews", None, "to find missing rights at the start"),
     )
-    return inventory + namespaces + calico + review
+    return inventory + namespaces + _OBJECTS[cni] + review
+
+
+_OBJECTS = {
+    Cni.CALICO_BGP: (
+        *(
+            Rule("list", group, resource, None, "for Calico's pools, blocks and peerings")
+            for group in CALICO_GROUPS
+            for resource in CALICO_RESOURCES
+        ),
+        Rule("list", OPERATOR_GROUP, "tigerastatuses", None, "for the operator's word on Calico's health"),
+        Rule(
+            "create", "authorization.k8s.io", "subjectaccessreviews", None, "to ask what other clusters' account may do"
+        ),
+    ),
+    Cni.CILIUM_CLUSTERMESH: tuple(
+        Rule("list", CILIUM_GROUP, resource, None, "for the nodes' blocks, and the addresses in use of them")
+        for resource in CILIUM_RESOURCES
+    ),
+}
+
+
+def dns_rules() -> tuple[Rule, ...]:
+    """What is read of the cluster's DNS."""
+    purpose = "to see where DNS sends questions about other clusters"
+    return (Rule("get", "", "configmaps", DNS_NAMESPACE, purpose, COREDNS_CONFIG),)
 
 
 def probe_rules(namespace: str) -> tuple[Rule, ...]:
@@ -75,9 +118,33 @@ def probe_rules(namespace: str) -> tuple[Rule, ...]:
     return pods + _exec_rules(namespace, "to run the agent in a probe pod")
 
 
-def routing_rules(namespace: str) -> tuple[Rule, ...]:
-    """What is done where calico-node runs: its routing daemon and packet filter are asked, read-only."""
-    return _exec_rules(namespace, "to read BGP sessions, routes and address sets in calico-node")
+def agent_rules(cni: Cni, namespace: str) -> tuple[Rule, ...]:
+    """What is done where the CNI's agents run.
+
+    Args:
+        cni: which agents.
+        namespace: where they run.
+    """
+    if cni is Cni.CALICO_BGP:
+        return (
+            *_exec_rules(namespace, "to read BGP sessions, routes and address sets in calico-node"),
+            *(
+                Rule("get", "apps", kind, namespace, "to see whether Calico is complete", name)
+                for kind, name in CALICO_WORKLOADS
+            ),
+            Rule("get", "", "pods/log", namespace, "to read what Typha says of remote clusters"),
+        )
+    workloads = (("daemonsets", CILIUM_DAEMON_SET), *(("deployments", name) for name in CILIUM_DEPLOYMENTS))
+    return (
+        Rule("get", "", "configmaps", namespace, "to read Cilium's settings", CILIUM_CONFIG),
+        *(Rule("get", "apps", kind, namespace, "to see whether Cilium is complete", name) for kind, name in workloads),
+        *_exec_rules(namespace, "to ask the agents in the cilium pods, and the stores of other clusters from there"),
+    )
+
+
+def disruption_rules(namespace: str) -> tuple[Rule, ...]:
+    """What `--allow-disruption` needs besides, where the CNI's agents run."""
+    return (Rule("delete", "", "pods", namespace, "to restart the routing agent of a node (--allow-disruption)"),)
 
 
 def _exec_rules(namespace: str, purpose: str) -> tuple[Rule, ...]:

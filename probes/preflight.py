@@ -5,14 +5,26 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from analysis.fleet import Capability
+from analysis.plan import Cni
 from probes.calico import calico_group, calico_namespace
 from probes.cluster import Cluster
 from probes.errors import ApiError, MissingPermissions, ProbeError
 from probes.mesh import Mesh
-from probes.permissions import CALICO_GROUPS, Rule, cluster_rules, probe_rules, routing_rules
+from probes.permissions import (
+    CALICO_GROUPS,
+    CILIUM_NAMESPACE,
+    Rule,
+    agent_rules,
+    cluster_rules,
+    disruption_rules,
+    dns_rules,
+    probe_rules,
+)
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-REMEDY = "kubectl --context CONTEXT apply -f docs/rbac.yaml"
+REMEDY = "kubectl --context CONTEXT apply -f docs/rbac.yaml -l 'meshproof/cni!=OTHER'"
+OTHER = {Cni.CALICO_BGP: "cilium", Cni.CILIUM_CLUSTERMESH: "calico"}
+"""How the roles for the other CNI are labelled."""
 
 
 def check(mesh: Mesh) -> None:
@@ -25,30 +37,37 @@ def check(mesh: Mesh) -> None:
     problems = []
     for region, missing in mesh.each_region(lambda cluster: _missing(mesh, cluster)):
         if isinstance(missing, MissingPermissions):
-            problems.append(f"{region}: {missing}")
+            problems += [f"{region}: {missing}", f"  do        {_remedy(mesh, region)}"]
         elif isinstance(missing, ProbeError):
             raise missing
         elif missing:
-            context = mesh.fleet.cluster(region).context
             problems += [
                 f"{region}: the verifier may not",
                 *(f"  {rule}, needed {rule.purpose}" for rule in missing),
-                f"  do        {REMEDY.replace('CONTEXT', context)}",
+                f"  do        {_remedy(mesh, region)}",
             ]
     if problems:
         raise MissingPermissions("\n".join(problems))
 
 
+def _remedy(mesh: Mesh, region: str) -> str:
+    context, other = mesh.fleet.cluster(region).context, OTHER[mesh.fleet.plan.cni]
+    return REMEDY.replace("CONTEXT", context).replace("OTHER", other)
+
+
 def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
-    namespace = mesh.fleet.probe_namespace
-    rules = [*cluster_rules(), *probe_rules(namespace)]
+    namespace, cni = mesh.fleet.probe_namespace, mesh.fleet.plan.cni
+    rules = [*cluster_rules(cni), *dns_rules(), *probe_rules(namespace)]
     missing = [rule for rule in rules if not _allowed(cluster, rule)]
-    other_groups = set(CALICO_GROUPS) - {calico_group(cluster)}
-    missing = [rule for rule in missing if rule.group not in other_groups]
-    if Capability.BGP in mesh.fleet.capabilities:
-        unlisted = any(rule.resource == "pods" and rule.namespace is None for rule in missing)
-        where = None if unlisted else calico_namespace(cluster)
-        missing += [rule for rule in routing_rules(where or "calico-system") if not _allowed(cluster, rule)]
+    if cni is Cni.CALICO_BGP:
+        other_groups = set(CALICO_GROUPS) - {calico_group(cluster)}
+        missing = [rule for rule in missing if rule.group not in other_groups]
+    unlisted = any(rule.resource == "pods" and rule.namespace is None for rule in missing)
+    where = _agents_namespace(cluster, cni, unlisted=unlisted)
+    further = [*agent_rules(cni, where)]
+    if Capability.DISRUPTION in mesh.fleet.capabilities:
+        further += disruption_rules(where)
+    missing += [rule for rule in further if not _allowed(cluster, rule)]
     if not any(rule.resource == "namespaces" for rule in missing) and not _namespace_there(cluster, namespace):
         create = Rule("create", "", "namespaces", None, f"because namespace {namespace} does not exist yet")
         if not _allowed(cluster, create):
@@ -56,11 +75,20 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
     return missing
 
 
+def _agents_namespace(cluster: Cluster, cni: Cni, *, unlisted: bool) -> str:
+    """Where the CNI's agents run; `unlisted` when pods cannot be listed, so that it cannot be seen."""
+    if cni is Cni.CILIUM_CLUSTERMESH:
+        return CILIUM_NAMESPACE
+    return (None if unlisted else calico_namespace(cluster)) or "calico-system"
+
+
 def _allowed(cluster: Cluster, rule: Rule) -> bool:
     resource, _, subresource = rule.resource.partition("/")
     attributes = {"verb": rule.verb, "group": rule.group, "resource": resource}
     if subresource:
         attributes["subresource"] = subresource
+    if rule.name:
+        attributes["name"] = rule.name
     if rule.namespace:
         attributes["namespace"] = rule.namespace
     body = {
@@ -74,7 +102,7 @@ def _allowed(cluster: Cluster, rule: Rule) -> bool:
         if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise MissingPermissions(
                 "the verifier may not even ask what it may do "
-                f"(create selfsubjectaccessreviews.authorization.k8s.io): {error.reason}\n  do        {REMEDY}"
+                f"(create selfsubjectaccessreviews.authorization.k8s.io): {error.reason}"
             ) from error
         raise
 

@@ -15,14 +15,20 @@ from probes.errors import ProbeError
 from probes.mesh import Mesh
 
 WITHIN = timedelta(seconds=20)
-LOCAL_TABLE = 255
+MAIN_TABLE, LOCAL_TABLE = 254, 255
 FORWARDING_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 11: "zebra", 12: "bird", 16: "dhcp", 186: "bgp"}
 TUNNEL_KINDS = ("vxlan", "ipip")
 
 
-def observe_kernels(mesh: Mesh, probe_set: ProbeSet) -> Forwarding:
-    """Read the kernels' tables through the probes on the hosts. A node without one is a gap."""
+def observe_kernels(mesh: Mesh, probe_set: ProbeSet, table: int | None = None) -> Forwarding:
+    """Read the kernels' tables through the probes on the hosts. A node without one is a gap.
+
+    Args:
+        mesh: the clusters.
+        probe_set: the probes.
+        table: the only routing table to read; None for all but the local one.
+    """
     routes: list[FibRoute] = []
     links: list[Link] = []
     gaps: list[Gap] = list(probe_set.gaps)
@@ -33,7 +39,7 @@ def observe_kernels(mesh: Mesh, probe_set: ProbeSet) -> Forwarding:
         if isinstance(tables, ProbeError):
             gaps.append(Gap(pod.region, f"node {pod.node}: kernel routes", str(tables)))
         else:
-            routes += read_routes(pod.region, pod.node, tables)
+            routes += read_routes(pod.region, pod.node, tables, table)
             links += read_links(pod.region, pod.node, tables)
     return Forwarding(tuple(routes), tuple(links), gaps=tuple(gaps))
 
@@ -46,12 +52,21 @@ def _kernel_tables(cluster: Cluster, pod: ProbePod) -> dict[str, Any]:
     return tables
 
 
-def read_routes(region: str, node: str, tables: dict[str, Any]) -> Iterable[FibRoute]:
-    """The routes that packets may leave by; those to the node's own addresses are left out."""
+def read_routes(region: str, node: str, tables: dict[str, Any], only: int | None = None) -> Iterable[FibRoute]:
+    """The routes that packets may leave by; those to the node's own addresses are left out.
+
+    Args:
+        region: the node's.
+        node: its name.
+        tables: the agent's answer.
+        only: the number of the one routing table that is wanted; None for all.
+    """
     links = {link["index"]: link for link in tables["links"]}
     resolve = TunnelResolver(tables)
     for route in tables["routes"]:
         if route["table"] == LOCAL_TABLE or route["kind"] not in FORWARDING_KINDS:
+            continue
+        if only is not None and route["table"] != only:
             continue
         hops = [(_address(gateway), index, onlink) for gateway, index, onlink in route["hops"]]
         forwards = route["kind"] == "unicast"

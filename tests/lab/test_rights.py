@@ -5,20 +5,26 @@ from itertools import product
 
 import pytest
 
+from analysis.plan import Cni
 from probes import preflight
 from probes.errors import MissingPermissions
 from probes.mesh import Mesh
-from probes.permissions import CALICO_GROUPS, cluster_rules, probe_rules, routing_rules
+from probes.permissions import CALICO_GROUPS, agent_rules, cluster_rules, disruption_rules, dns_rules, probe_rules
 from provision.environment_file import load_environment
 from provision.lab.control import LabControl
 from provision.provider import NoProgress, provider_for
 
 REGION = "us-east-1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CALICO = Cni.CALICO_BGP
+CLUSTER_RULES = cluster_rules(CALICO)
 ROLES = {
-    f"{RBAC}/clusterroles/meshproof-verifier": cluster_rules(),
+    f"{RBAC}/clusterroles/meshproof-verifier": [rule for rule in CLUSTER_RULES if rule.group not in CALICO_GROUPS],
+    f"{RBAC}/clusterroles/meshproof-calico-reader": [rule for rule in CLUSTER_RULES if rule.group in CALICO_GROUPS],
+    f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-reader": dns_rules(),
     f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
-    f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": routing_rules("calico-system"),
+    f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),
+    f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules("calico-system"),
 }
 
 

@@ -10,6 +10,7 @@ from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbeSet
 from probes.errors import ProbeError
 from probes.mesh import Mesh
+from probes.observers.dns import observe_forwards
 
 DEFAULT_AS = 64512
 AS_ANNOTATION = "projectcalico.org/ASNumber"
@@ -18,7 +19,7 @@ TUNNEL_SOURCES_VARIABLE = "FELIX_EXTERNALNODESCIDRLIST"
 
 
 def observe_configuration(mesh: Mesh, _probe_set: ProbeSet) -> MeshConfiguration:
-    """Read the identity, the node overrides and the peerings of every region."""
+    """Read the identity, the node overrides, the peerings and the forwards of DNS of every region."""
     identities: list[ClusterIdentity] = []
     overrides: list[NodeOverride] = []
     peerings: list[Peering] = []
@@ -30,7 +31,8 @@ def observe_configuration(mesh: Mesh, _probe_set: ProbeSet) -> MeshConfiguration
         identities += seen.identities
         overrides += seen.node_overrides
         peerings += seen.peerings
-    return MeshConfiguration(tuple(identities), tuple(overrides), tuple(peerings), gaps=tuple(gaps))
+    forwards, dns_gaps = observe_forwards(mesh)
+    return MeshConfiguration(tuple(identities), tuple(overrides), tuple(peerings), forwards, (*gaps, *dns_gaps))
 
 
 def _observe(cluster: Cluster) -> MeshConfiguration:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from probes.observers.kernel import observe_kernels
+from probes.observers.cilium.addressing import observe_addressing
+from probes.observers.cilium.configuration import observe_configuration
+from probes.observers.cilium.forwarding import observe_forwarding
 from probes.observers.observer import Observer
 
-OBSERVERS: Mapping[str, Observer] = MappingProxyType({"forwarding": observe_kernels})
+OBSERVERS: Mapping[str, Observer] = MappingProxyType(
+    {
+        "addressing": observe_addressing,
+        "configuration": observe_configuration,
+        "forwarding": observe_forwarding,
+    }
+)
 """By the name that the family has in the fact store."""

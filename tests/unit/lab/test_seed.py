@@ -5,7 +5,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from probes.permissions import cluster_rules, probe_rules, routing_rules
+from analysis.plan import Cni
+from probes.permissions import agent_rules, cluster_rules, probe_rules
 from provision.lab import seed
 from provision.lab.roles import verifier_roles
 from provision.lab.topology import aws_calico
@@ -99,9 +100,9 @@ def rights(objects, namespace):
 @pytest.mark.parametrize(
     ("namespace", "rules"),
     [
-        (None, cluster_rules()),
+        (None, {rule for cni in Cni for rule in cluster_rules(cni)}),
         ("meshproof", probe_rules("meshproof")),
-        ("calico-system", routing_rules("calico-system")),
+        ("calico-system", agent_rules(Cni.CALICO_BGP, "calico-system")),
     ],
 )
 def test_the_verifier_may_do_exactly_what_the_probes_need(namespace, rules):

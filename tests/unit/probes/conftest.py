@@ -220,6 +220,7 @@ class RecordedCluster:
         self.groups = groups
         self.created, self.deleted, self.reviews = [], [], []
         self.denied = set()
+        self.denied_in = set()  # with the namespace
         self.retries = 0
         self.local = LocalPod()
 
@@ -242,7 +243,9 @@ class RecordedCluster:
         if path.endswith("selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
             subresource = f"/{asked['subresource']}" if "subresource" in asked else ""
-            return {"status": {"allowed": (asked["verb"], asked["resource"] + subresource) not in self.denied}}
+            question = (asked["verb"], asked["resource"] + subresource)
+            denied = question in self.denied or (*question, asked.get("namespace")) in self.denied_in
+            return {"status": {"allowed": not denied}}
         self.created.append((path, body))
         if path.endswith("/pods"):
             address = f"127.0.{abs(hash(self.region)) % 200 + 1}.{len(self.created)}"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from analysis.fleet import Capability
+from analysis.plan import Cni
 from probes import deploy, preflight
 from probes.errors import ApiError, MissingPermissions, ProbeError
 
@@ -226,5 +227,19 @@ def test_a_missing_namespace_that_may_be_made_is_no_problem(mesh, cluster, calic
         preflight.check(mesh)
 
 
-def test_without_bgp_nothing_is_asked_about_calico_node(make_mesh, cluster):
-    preflight.check(make_mesh(cluster, capabilities=(Capability.NODE_PROBES,)))
+def test_preflight_asks_for_disruption_only_where_it_is_allowed(make_mesh, cluster, calico_pods):
+    cluster.denied_in.add(("delete", "pods", "kube-system"))
+    preflight.check(make_mesh(cluster))
+    with pytest.raises(MissingPermissions, match="delete pods in namespace kube-system"):
+        preflight.check(make_mesh(cluster, capabilities=(Capability.DISRUPTION,)))
+
+
+def test_preflight_asks_about_the_cni_that_is_there(make_mesh, cluster):
+    cluster.denied.add(("list", "ippools"))
+    mesh = make_mesh(cluster)
+    mesh.fleet = replace(mesh.fleet, plan=replace(mesh.fleet.plan, cni=Cni.CILIUM_CLUSTERMESH))
+    preflight.check(mesh)
+    cluster.denied.add(("list", "ciliumnodes"))
+    with pytest.raises(MissingPermissions, match=r"list ciliumnodes\.cilium\.io") as caught:
+        preflight.check(mesh)
+    assert "-l 'meshproof/cni!=calico'" in str(caught.value)

@@ -3,32 +3,66 @@
 from itertools import product
 from pathlib import Path
 
+import pytest
 import yaml
 
-from probes.permissions import cluster_rules, probe_rules, routing_rules
+from analysis.plan import Cni
+from probes.permissions import agent_rules, cluster_rules, disruption_rules, dns_rules, probe_rules
 
 RBAC = Path(__file__).parents[3] / "docs" / "rbac.yaml"
-ROLES = ("meshproof-verifier", "meshproof-prober", "meshproof-routing-reader")
+AGENTS = {Cni.CALICO_BGP: "calico-system", Cni.CILIUM_CLUSTERMESH: "kube-system"}
+LABELS = {Cni.CALICO_BGP: "calico", Cni.CILIUM_CLUSTERMESH: "cilium"}
 
 
-def test_the_shipped_roles_grant_exactly_what_is_needed():
-    granted = set()
+def rules_of(cni):
+    where = AGENTS[cni]
+    return [
+        *cluster_rules(cni),
+        *dns_rules(),
+        *probe_rules("meshproof"),
+        *agent_rules(cni, where),
+        *disruption_rules(where),
+    ]
+
+
+def shipped(cni):
+    """The objects that the command in the file's head applies."""
     for found in yaml.safe_load_all(RBAC.read_text()):
-        if found["kind"] in ("Role", "ClusterRole") and found["metadata"]["name"] in ROLES:
+        if found["metadata"].get("labels", {}).get("meshproof/cni", LABELS[cni]) == LABELS[cni]:
+            yield found
+
+
+@pytest.mark.parametrize("cni", Cni)
+def test_the_shipped_roles_grant_exactly_what_is_needed(cni):
+    granted = set()
+    for found in shipped(cni):
+        if found["kind"] in ("Role", "ClusterRole"):
             namespace = found["metadata"].get("namespace")
             for rule in found["rules"]:
-                for verb, group, resource in product(rule["verbs"], rule["apiGroups"], rule["resources"]):
-                    granted.add((verb, group, resource, namespace))
-    rules = [*cluster_rules(), *probe_rules("meshproof"), *routing_rules("calico-system")]
-    assert granted == {(rule.verb, rule.group, rule.resource, rule.namespace) for rule in rules}
+                names = rule.get("resourceNames", [None])
+                for parts in product(rule["verbs"], rule["apiGroups"], rule["resources"], names):
+                    granted.add((*parts, namespace))
+    assert granted == {(rule.verb, rule.group, rule.resource, rule.name, rule.namespace) for rule in rules_of(cni)}
 
 
-def test_no_role_reads_secrets_or_writes_outside_the_probe_namespace():
-    for rule in [*cluster_rules(), *probe_rules("meshproof"), *routing_rules("calico-system")]:
+@pytest.mark.parametrize("cni", Cni)
+def test_every_role_is_bound_to_the_verifier(cni):
+    def places(*kinds):
+        objects = [found for found in shipped(cni) if found["kind"] in kinds]
+        return {(found["metadata"]["name"], found["metadata"].get("namespace")) for found in objects}
+
+    assert places("Role", "ClusterRole") == places("RoleBinding", "ClusterRoleBinding")
+
+
+@pytest.mark.parametrize("cni", Cni)
+def test_no_role_reads_secrets_or_writes_in_the_whole_cluster(cni):
+    for rule in rules_of(cni):
         assert rule.resource != "secrets"
-        assert rule.verb in ("get", "list") or rule.namespace or rule.resource == "selfsubjectaccessreviews"
+        assert rule.verb in ("get", "list") or rule.namespace or rule.group == "authorization.k8s.io"
 
 
 def test_a_rule_reads_like_a_question_to_kubectl():
-    (rule,) = [rule for rule in cluster_rules() if rule.resource == "ippools" and rule.group.startswith("crd")]
-    assert str(rule) == "list ippools.crd.projectcalico.org in the whole cluster"
+    rules = [*cluster_rules(Cni.CALICO_BGP), *dns_rules()]
+    told = [str(rule) for rule in rules]
+    assert "list ippools.crd.projectcalico.org in the whole cluster" in told
+    assert "get configmaps/coredns in namespace kube-system" in told
