@@ -13,6 +13,10 @@ from analysis.plan import Plan, RegionPlan
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import NodeKey, gap_findings, listed, name_nodes, node_gap, qualified, together
 
+_MISNAMED = "a cluster bears another name than the plan gives it, or another cluster's"
+_LEFT = "the node was removed, and the agent was not told"
+_UNREAD = "the agent has not read it from its cluster's store, or the store does not have it"
+
 
 def judge_known_nodes(plan: Plan, inventory: Inventory, addressing: Addressing, federation: Federation) -> Verdict:
     """NET-ROUTE-019: every agent knows every node of the other clusters: its name, cluster, address and blocks."""
@@ -85,6 +89,7 @@ def judge_tunnel_peers(plan: Plan, inventory: Inventory, federation: Federation)
     lists = _lists(federation)
     deviations: list[tuple[NodeKey, tuple[str, str, str]]] = []
     nodes = planned_nodes(plan, inventory)
+    subnets = [region.node_cidr for region in plan.regions]
     examined = 0
     for agent in nodes:
         key = (agent.region, agent.name)
@@ -104,13 +109,12 @@ def judge_tunnel_peers(plan: Plan, inventory: Inventory, federation: Federation)
                         ),
                     )
                 )
-        subnets = [other.node_cidr for other in plan.others(agent.region)]
         deviations += [
             (
                 key,
                 (
                     f"{entry.address} ({entry.cluster}/{entry.name})",
-                    "peers in the node subnets of the other regions only",
+                    "peers in the node subnets of the plan only",
                     "a host outside the mesh is taken for a part of it",
                 ),
             )
@@ -231,11 +235,6 @@ def judge_node_health(plan: Plan, inventory: Inventory, federation: Federation) 
         ],
         remedy="kubectl -n kube-system exec POD -c cilium-agent -- cilium-health status --probe",
     )
-
-
-_MISNAMED = "a cluster bears another name than the plan gives it, or another cluster's"
-_LEFT = "the node was removed, and the agent was not told"
-_UNREAD = "the agent has not read it from its cluster's store, or the store does not have it"
 
 
 def _wrong(entry: KnownNode, node: Node, blocks: set[IPv4Network]) -> list[tuple[str, str, str | None]]:

@@ -174,7 +174,7 @@ ADDRESSING = [
         lambda w: w.add("inventory", "nodes", Node(EAST, "us-east-1-node-9", address("10.1.1.99"), True)).edit(
             "inventory", "nodes", gone, where(name="us-east-1-node-4")
         ),
-        ("NET-ADDR-008", "NET-ROUTE-005", "NET-ROUTE-009"),
+        ("NET-ADDR-008", "NET-ROUTE-005", "NET-ROUTE-009", "MESH-CP-016"),
         ("us-east-1-node-9", "10.0.1.0/24", "10.1.1.99", "us-east-2"),
     ),
     Fault(
@@ -208,7 +208,7 @@ ADDRESSING = [
         lambda w: w.edit("inventory", "nodes", gone, where(name="us-west-1-node-4")).edit(
             "addressing", "blocks", gone, where(node="us-west-1-node-4")
         ),
-        ("NET-ADDR-013", "NET-ROUTE-009", "NET-ROUTE-016"),
+        ("NET-ADDR-013", "NET-ROUTE-009", "NET-ROUTE-016", "MESH-CP-016"),
         ("us-west-1", "4 nodes", "3 nodes registered"),
     ),
     Fault(
@@ -251,7 +251,7 @@ SESSIONS = [
             "sessions",
             Session(EAST, "us-east-1-node-2", "Mesh_10_0_1_12", address("10.0.1.12"), 64512, "Established"),
         ),
-        ("NET-ROUTE-002",),
+        ("NET-ROUTE-002", "MESH-CP-016"),
         ("us-east-1-node-2", "1 session of the mesh"),
     ),
     Fault(
@@ -267,14 +267,14 @@ SESSIONS = [
     ),
     Fault(
         "reflector without cluster id",
-        lambda w: w.edit("configuration", "node_overrides", gone, where(region=OHIO)),
+        lambda w: w.edit("configuration", "node_overrides", gone, where(node="us-east-2-node-1")),
         ("NET-ROUTE-003",),
         ("us-east-2-node-1", "none"),
     ),
     Fault(
         "session down",
         session_end("us-east-1-node-3", "10.0.1.10", state="Active", error="Socket: Connection timed out"),
-        ("NET-ROUTE-005",),
+        ("NET-ROUTE-005", "MESH-CP-015"),
         ("us-east-1-node-3 -> us-east-1-node-1 (10.0.1.10)", "Active (Socket: Connection timed out)", "TCP 179"),
     ),
     Fault(
@@ -284,7 +284,7 @@ SESSIONS = [
                 "routing", "routes", lambda r: r, where(node="us-east-1-node-3")
             )
         ),
-        ("NET-ROUTE-005",),
+        ("NET-ROUTE-005", "MESH-CP-015"),
         ("us-east-1-node-3", "us-east-1-node-1"),
     ),
     Fault(
@@ -295,7 +295,7 @@ SESSIONS = [
             lambda s: replace(s, state="Connect", error="BGP Error: Hold timer expired"),
             where(peer_address=EAST_REFLECTOR),
         ).edit("routing", "sessions", gone, where(node="us-east-1-node-1")),
-        ("NET-ROUTE-005", "NET-ROUTE-006"),
+        ("NET-ROUTE-005", "NET-ROUTE-006", "MESH-CP-015"),
         ("us-east-1-node-2, us-east-1-node-3 and us-east-1-node-4 -> us-east-1-node-1", "Hold timer expired"),
     ),
     Fault(
@@ -319,19 +319,19 @@ SESSIONS = [
             lambda p: replace(p, as_number=64999),
             where(region=EAST, peer_ip=OHIO_REFLECTOR),
         ),
-        ("NET-ROUTE-006",),
+        ("NET-ROUTE-006", "MESH-CP-015"),
         ("configured for AS 64999", "the peering names AS 64999 where the plan says 64513"),
     ),
     Fault(
         "peer refuses our AS",
         session_end("us-east-2-node-1", "10.0.1.10", state="Idle", error="Received: Bad peer AS"),
-        ("NET-ROUTE-006",),
+        ("NET-ROUTE-006", "MESH-CP-015"),
         ("us-east-2-node-1 -> us-east-1-node-1", "the two ends disagree about an AS number"),
     ),
     Fault(
         "session administratively down",
         session_end("us-west-1-node-1", "10.1.1.10", state="Down"),
-        ("NET-ROUTE-006",),
+        ("NET-ROUTE-006", "MESH-CP-015"),
         ("us-west-1-node-1", "administratively down"),
     ),
     Fault(
@@ -342,7 +342,7 @@ SESSIONS = [
             lambda p: replace(p, peer_ip=address("10.1.1.99")),
             where(region=EAST, peer_ip=OHIO_REFLECTOR),
         ),
-        ("NET-ROUTE-007",),
+        ("NET-ROUTE-007", "MESH-CP-016"),
         ("remote-rr-us-east-2 of us-east-1", "10.1.1.99, which belongs to no node"),
     ),
     Fault(
@@ -353,7 +353,7 @@ SESSIONS = [
             lambda p: replace(p, peer_ip=address("10.1.1.12")),
             where(region=EAST, peer_ip=OHIO_REFLECTOR),
         ),
-        ("NET-ROUTE-007",),
+        ("NET-ROUTE-007", "MESH-CP-016"),
         ("10.1.1.12 is node us-east-2-node-3, no reflector"),
     ),
     Fault(

@@ -216,6 +216,7 @@ def test_a_cluster_without_reflector_leaves_its_sessions_to_the_requirement_that
         "NET-ROUTE-003",
         "NET-ROUTE-004",
         "NET-ROUTE-007",
+        "MESH-CP-016",
     }
     assert told["NET-ROUTE-005"] is Outcome.INCONCLUSIVE
     assert told["NET-ROUTE-006"] is Outcome.INCONCLUSIVE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from analysis.facts import (
@@ -11,8 +11,12 @@ from analysis.facts import (
     AgentHealth,
     Block,
     ClusterIdentity,
+    Component,
+    Components,
+    Datapath,
     EgressProbe,
     Endpoint,
+    Federation,
     FibRoute,
     FilterSet,
     Forwarding,
@@ -61,6 +65,8 @@ class World:
     reachability: ReachabilityMatrix
     paths: Paths
     quality: PathQuality
+    components: Components
+    federation: Federation = field(default_factory=Federation)
 
     def edit(self, family: str, collection: str, change: Callable, where: Callable = lambda item: True) -> World:
         """A world in which `change` was applied to the items that `where` picks; items changed to None are gone.
@@ -107,6 +113,7 @@ def perfect(*, regions: int = 3, nodes: int = 4, pods_per_node: int = 1) -> Worl
                 for a, b in topology.plan.ordered_pairs()
             )
         ),
+        components=_components(topology),
     )
 
 
@@ -345,6 +352,19 @@ def _matrix(topology: LabTopology, pods_per_node: int) -> ReachabilityMatrix:
             probes.append(Probe(a, b, udp, TCP_PORT, is_open, 0.0005, seen_source=source.address))
     agents = tuple(AgentHealth(index, LOOPBACK_OK) for index in range(len(endpoints)))
     return ReachabilityMatrix(tuple(endpoints), tuple(probes), agents)
+
+
+def _components(topology: LabTopology) -> Components:
+    return Components(
+        tuple(
+            Component(region.name, name, True, wanted, wanted, "v3.24.5")
+            for region in topology.regions
+            for name, wanted in (("calico-node", len(region.nodes)), ("calico-typha", 1))
+        ),
+        tuple(
+            Datapath(node.region, node.name, "tunnel", "vxlan", 4789, 4096, masquerades=True) for node in topology.nodes
+        ),
+    )
 
 
 def _paths(topology: LabTopology, matrix: ReachabilityMatrix) -> Paths:
