@@ -30,6 +30,7 @@ _DESCRIPTION = """\
 Labs: three regions of a cloud, their clusters and the mesh between them, on this machine, in seconds.
 
   python -m provision up lab:aws-calico --name demo
+  python -m provision up lab:azure-cilium --name mesh
   python -m provision exec demo us-east-1/node-2 -- ip route
   python -m provision down demo
 """
@@ -192,7 +193,7 @@ def shell(options: argparse.Namespace) -> int:
 
 
 def _topology(options: argparse.Namespace) -> LabTopology:
-    from provision.lab.topology import Timers, aws_calico
+    from provision.lab.topology import TOPOLOGIES, Timers
 
     kind, colon, profile = options.environment.partition(":")
     profile = profile if colon else DEFAULT_LAB_PROFILE
@@ -210,12 +211,9 @@ def _topology(options: argparse.Namespace) -> LabTopology:
             expected="small letters, digits and hyphens, at most 63, like demo or my-lab-2",
         )
     try:
-        return aws_calico(
-            options.name,
-            regions=options.regions,
-            nodes=options.nodes,
-            pods=options.pods,
-            timers=Timers(options.timers),
+        size = {"nodes": options.nodes} if options.nodes is not None else {}
+        return TOPOLOGIES[profile](
+            options.name, regions=options.regions, pods=options.pods, timers=Timers(options.timers), **size
         )
     except ValueError as error:
         raise ProvisionError(str(error), where=f"up {options.environment}") from None
@@ -311,14 +309,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--name", required=True, help="what to call it; every other command asks for this name")
     sub.add_argument("--regions", type=int, default=3, metavar="N", help="regions, 2 to 8 (default: 3)")
     sub.add_argument(
-        "--nodes", type=int, default=4, metavar="N", help="nodes in each region, control plane included (default: 4)"
+        "--nodes",
+        type=int,
+        metavar="N",
+        help="nodes in each region, control plane included (default: the profile's own, 4 in aws-calico, "
+        "3 in azure-cilium)",
     )
     sub.add_argument("--pods", type=int, default=1, metavar="N", help="sample pods on each node (default: 1)")
     sub.add_argument(
         "--timers",
         choices=("fast", "calico"),
         default="fast",
-        help="BGP timers: fast notices a lost peer in 3 s, calico is what Calico sets: 240 s (default: fast)",
+        help="BGP timers of aws-calico: fast notices a lost peer in 3 s, calico is what Calico sets: 240 s "
+        "(default: fast)",
     )
     sub.add_argument(
         "--kube-assets",

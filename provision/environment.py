@@ -32,7 +32,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from analysis.fleet import DEFAULT_FULL_MESH_LIMIT
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
 from provision.errors import EnvironmentSpecError
-from provision.lab.topology import REFLECTOR_LABEL, Timers, aws_calico
+from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, Timers
 
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 DEFAULT_BLOCK_SIZE = {Cni.CALICO_BGP: 26, Cni.CILIUM_CLUSTERMESH: 24}
@@ -44,6 +44,7 @@ _DURATION_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "h
 _DURATION = re.compile(r"^(\d+(\.\d+)?(ms|s|m|h))+$")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_CLUSTER_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
 _DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _LABEL_SELECTOR = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_./]*)=([-A-Za-z0-9_.]*)$")
 
@@ -199,6 +200,12 @@ Selector = Annotated[str, BeforeValidator(_selector), WithJsonSchema({"type": "s
 DnsLabel = Annotated[
     str, _matching(_DNS_LABEL, "a name", "small letters, digits and hyphens, at most 63, like us-east-1")
 ]
+ClusterName = Annotated[
+    str,
+    _matching(
+        _CLUSTER_NAME, "a cluster's name", "small letters, digits and hyphens, at most 32, like crdb-cilium-eastus"
+    ),
+]
 DnsName = Annotated[str, _matching(_DNS_NAME, "a name", "small letters, digits, hyphens and dots, like node-1")]
 Word = Annotated[str, BeforeValidator(_text)]
 Port = Annotated[int, Whole(1, 65535)]
@@ -286,6 +293,11 @@ class Region(_Section):
         description="the route reflectors' cluster id (calico-bgp) or the cluster's id in the mesh, 1 to 255 "
         "(cilium-clustermesh)",
         examples=["244.0.0.1"],
+    )
+    cluster_name: ClusterName | None = Field(
+        default=None,
+        description="the cluster's name in the mesh (cilium-clustermesh)",
+        examples=["crdb-cilium-eastus"],
     )
     route_reflectors: RouteReflectors | None = Field(
         default=None,
@@ -463,6 +475,7 @@ class Environment(_Section):
             block_size=self.block_size_of(region),
             as_number=region.as_number,
             cluster_id=region.cluster_id,
+            cluster_name=region.cluster_name,
             route_reflector_selector=reflectors.label if reflectors else None,
             route_reflector_nodes=reflectors.nodes if reflectors else (),
         )
@@ -498,6 +511,7 @@ class Environment(_Section):
                     block_size=region.block_size,
                     as_number=region.as_number,
                     cluster_id=region.cluster_id,
+                    cluster_name=region.cluster_name,
                     route_reflectors=RouteReflectors(
                         label=region.route_reflector_selector, nodes=region.route_reflector_nodes
                     )
@@ -526,17 +540,17 @@ def lab_environment(
     *,
     name: str = "lab",
     regions: int = 3,
-    nodes: int = 4,
+    nodes: int | None = None,
     pods: int = 1,
     timers: Timers = Timers.FAST,
 ) -> Environment:
     """The environment of a lab that is yet to be brought up.
 
     Args:
-        profile: "aws-calico".
+        profile: "aws-calico" or "azure-cilium".
         name: the environment's name.
         regions: how many regions.
-        nodes: nodes in each region, control plane included.
+        nodes: nodes in each region, control plane included; None for as many as the published environment has.
         pods: sample workload pods on each node.
         timers: BGP timers.
 
@@ -544,7 +558,8 @@ def lab_environment(
         EnvironmentSpecError: a number is out of range.
     """
     try:
-        topology = aws_calico(name, regions=regions, nodes=nodes, pods=pods, timers=timers)
+        size = {"nodes": nodes} if nodes is not None else {}
+        topology = TOPOLOGIES[profile](name, regions=regions, pods=pods, timers=timers, **size)
     except ValueError as error:
         raise EnvironmentSpecError(str(error), where=f"lab:{profile}") from None
     return Environment.from_plan(topology.plan, provider=LabSettings(kind="lab", pods=pods, timers=timers))

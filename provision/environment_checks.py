@@ -236,6 +236,7 @@ def _doubles(environment: Environment) -> Iterator[Problem]:
     yield from _same("context", contexts, regions, "a cluster, and so a context, of its own", written)
     yield from _same("as_number", [region.as_number for region in regions], regions, "an AS number of its own")
     yield from _same("cluster_id", [region.cluster_id for region in regions], regions, "a cluster id of its own")
+    yield from _same("cluster_name", [region.cluster_name for region in regions], regions, "a name of its own")
 
 
 def _same(

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Protocol, cast
 from analysis.fleet import Capability, Fleet
 from analysis.nearest import did_you_mean
 from provision.errors import EnvironmentSpecError, ProvisionError
+from provision.lab.topology import AWS_CALICO, TOPOLOGIES
 
 if TYPE_CHECKING:
     from analysis.facts import Networks
     from provision.environment import Environment
 
 LAB = "lab"
-LAB_PROFILES = ("aws-calico",)
-DEFAULT_LAB_PROFILE = "aws-calico"
+LAB_PROFILES = tuple(TOPOLOGIES)
+DEFAULT_LAB_PROFILE = AWS_CALICO
 
 PROVIDERS = {
     "attach": "provision.providers.attach:AttachProvider",

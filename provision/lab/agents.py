@@ -1,6 +1,6 @@
 """`python -m provision.lab.agents CONFIG.json`: everything of a cluster that is not the API server, for all clusters.
 
-Kubelets, controllers, calico-node, kube-proxy and DNS records: each part is an API client with its own identity, and
+Kubelets, controllers, the CNI, kube-proxy and DNS records: each part is an API client with its own identity, and
 knows the others only through the API. They share a process to save memory and nothing else. The configuration is
 `agents_config.AgentsConfig` as JSON.
 """
@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 
 from provision.lab import images
 from provision.lab.agents_config import FABRIC_READY, AgentsConfig, ClusterAccess, host_tree
-from provision.lab.calico.cni import CalicoPodNetwork
-from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.dns import ClusterDns
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
 from provision.lab.kube.controllers.run import run_controllers
-from provision.lab.kube.identities import CALICO_NODE, CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT, Identity
-from provision.lab.kube.kubelet.node import AgentCluster, AgentNode, run_node_agents
+from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT, Identity
+from provision.lab.kube.kubelet.node import AgentCluster, AgentNode, Images, run_node_agents
 from provision.lab.kube.kubelet.volumes import Dns
+from provision.lab.mesh import Mesh
 from provision.lab.paths import INSIDE
+from provision.lab.profiles import profile_of
 from provision.lab.proxy import ServiceProxy
 from provision.lab.topology import LabRegion
 
@@ -44,17 +44,18 @@ class Agents:
         regions = self._config.topology.regions
         async with AsyncExitStack() as clients, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._await_fabric())
-            watches = {}
+            module = profile_of(self._config.topology).mesh
+            mesh_clients = {}
             for region in regions:
                 access = self._config.cluster(region.name)
                 await _await_server(access.server)
-                watches[region.name] = ClusterWatch(await clients.enter_async_context(_client(access, CALICO_NODE)))
-            tasks.create_task(CalicoController(self._config.topology, watches).run(self._fabric_ready))
-            clusters = [self._agent_cluster(region, watches[region.name]) for region in regions]
-            tasks.create_task(self._run_kubelets(clusters))
-            # The rest has time: BIRD, once it runs, waits for a second before it connects.
-            for watch in watches.values():
-                await watch.synced()
+                for who in module.IDENTITIES:
+                    mesh_clients[region.name, who] = await clients.enter_async_context(_client(access, who))
+            mesh = module.create(self._config.topology, mesh_clients, self._fabric_ready)
+            tasks.create_task(mesh.run())
+            tasks.create_task(self._run_kubelets([self._agent_cluster(region, mesh) for region in regions]))
+            # The rest has time: what has to find its peers, BIRD or the stores' readers, is under way.
+            await mesh.synced()
             for region in regions:
                 access = self._config.cluster(region.name)
                 self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
@@ -63,16 +64,15 @@ class Agents:
     async def _run_kubelets(self, clusters: list[AgentCluster]) -> None:
         # Pods on their nodes' network enter namespaces that the fabric makes.
         await self._fabric_ready.wait()
-        python = Path(images.python_interpreter())
-        await run_node_agents(clusters, command=images.container_argv, folder=INSIDE / "pods", python=python)
+        known = Images(images.container_argv, images.container_programs, Path(images.python_interpreter()))
+        await run_node_agents(clusters, images=known, folder=INSIDE / "pods")
 
-    def _agent_cluster(self, region: LabRegion, watch: ClusterWatch) -> AgentCluster:
+    def _agent_cluster(self, region: LabRegion, mesh: Mesh) -> AgentCluster:
         access = self._config.cluster(region.name)
         nodes = tuple(
             AgentNode(node.name, node.address, node.netns, self._config.kubelet_port(node.name), host_tree(node.name))
             for node in region.nodes
         )
-        namespaces = {node.name: node.netns for node in region.nodes}
         return AgentCluster(
             region=region.name,
             server=access.server,
@@ -80,7 +80,7 @@ class Agents:
             token=access.token(NODE_AGENT),
             certificate=access.kubelet_certificate,
             key=access.kubelet_key,
-            network=CalicoPodNetwork(namespaces, watch.ipam, self._fabric_ready),
+            network=mesh.network(region.name),
             dns=Dns(str(region.plan.dns_address)),
             nodes=nodes,
         )

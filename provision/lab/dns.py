@@ -19,11 +19,11 @@ FOLDER = "var/run/coredns"
 SETTLE_S = 0.05
 _INSIDE = f"/{FOLDER}"
 _SERVER_BLOCK = re.compile(r"^(?P<zone>[\w.-]+):53 \{(?P<body>.*?)^\}", re.MULTILINE | re.DOTALL)
-_FORWARD = re.compile(r"^\s*forward \. (?P<upstreams>[\d. ]+)$", re.MULTILINE)
+_FORWARD = re.compile(r"^\s*forward \. (?P<upstreams>[\d.: ]+)$", re.MULTILINE)
 
 
 def forwards(corefile: str) -> Iterator[tuple[str, str]]:
-    """Zone and upstream address of every `forward` in a server block that is not the root's."""
+    """Zone and upstream (address, or address:port) of every `forward` in a server block that is not the root's."""
     for block in _SERVER_BLOCK.finditer(corefile):
         for forward in _FORWARD.finditer(block["body"]):
             for upstream in forward["upstreams"].split():
@@ -46,7 +46,7 @@ def configuration(corefile: str) -> str:
         "local-ttl=30",
         f"local=/{DOMAIN}/",
         f"hostsdir={_INSIDE}/records",
-        *(f"server=/{zone}/{upstream}" for zone, upstream in forwards(corefile)),
+        *(f"server=/{zone}/{upstream.replace(':', '#')}" for zone, upstream in forwards(corefile)),
     ]
     return "\n".join(lines) + "\n"
 

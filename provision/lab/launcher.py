@@ -29,6 +29,8 @@ from provision.lab.kube.identities import ADMIN, VERIFIER, Identity
 from provision.lab.kube.pki import ClusterPki, KubeContext, create_cluster_pki, write_kubeconfig
 from provision.lab.kube.real.assets import KubeAssets
 from provision.lab.paths import INSIDE, LabFolder
+from provision.lab.private_file import write_secret
+from provision.lab.profiles import profile_of
 from provision.lab.stages import Stage, milestones
 from provision.lab.state import Lab, LabState, Process, write_state
 from provision.lab.topology import LabRegion, LabTopology
@@ -45,7 +47,7 @@ _BACKLOG = 256
 _PROJECT = Path(__file__).parents[2]
 _STAGE_WORDS = {
     Stage.FABRIC: "networks are there, waiting for the API servers",
-    Stage.API: "API servers answer, waiting for BGP, pods and DNS",
+    Stage.API: "API servers answer, waiting for the mesh, pods and DNS",
 }
 
 _children: dict[int, tuple[subprocess.Popen[bytes], int | None]] = {}
@@ -198,7 +200,9 @@ def _listen() -> socket.socket:
 
 def _create_pki(folder: LabFolder, region: LabRegion) -> ClusterPki:
     addresses: dict[str, IPv4Address] = {node.name: node.address for node in region.nodes}
-    return create_cluster_pki(folder.pki, region.name, addresses)
+    return create_cluster_pki(
+        folder.pki, region.name, addresses, [node.address for node in region.nodes if node.is_control_plane]
+    )
 
 
 def _write_apiserver_config(
@@ -209,10 +213,11 @@ def _write_apiserver_config(
     kube_assets: KubeAssets | None,
 ) -> None:
     clusters = []
+    credentials = profile_of(topology).credentials.create(folder.pki, topology, pki)
     for listener in listeners:
         region, cluster = listener.region, pki[listener.region.name]
         objects = folder.path / f"seed-{region.name}.json"
-        objects.write_text(json.dumps(seed.objects(topology, region)))
+        write_secret(objects, json.dumps(seed.objects(topology, region, credentials[region.name])).encode())
         clusters.append(
             {
                 "region": region.name,
@@ -226,6 +231,11 @@ def _write_apiserver_config(
                 "kubelet_client_key": str(cluster.kubelet_client.key),
                 "seed": str(objects),
                 "service_cidr": str(region.plan.service_cidr),
+                "nodes": [
+                    {"netns": node.netns, "address": str(node.address), "port": seed.API_SERVER_PORT}
+                    for node in region.nodes
+                    if node.is_control_plane
+                ],
             }
         )
     config: dict[str, Any] = {"clusters": clusters}

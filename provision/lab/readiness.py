@@ -20,9 +20,10 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from provision.lab import netns
-from provision.lab.agents_config import AgentsConfig, host_tree
+from provision.lab.agents_config import AgentsConfig
 from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.paths import LabFolder
+from provision.lab.profiles import profile_of
 from provision.lab.topology import EGRESS, LabNode, LabRegion, LabTopology, topology_from_spec
 
 START_DEADLINE = timedelta(seconds=60)
@@ -71,7 +72,7 @@ def await_api(folder: LabFolder, topology: LabTopology, within: timedelta = API_
 
 
 def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = START_DEADLINE) -> None:
-    """Return once routes, sessions, pods, DNS and the way out of every region are as planned.
+    """Return once the mesh on every node, pods, DNS and the way out of every region are as planned.
 
     Raises:
         NotReadyError: something is still missing at the end of that time.
@@ -79,28 +80,19 @@ def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = STA
     """
     deadline = Deadline(within)
     clusters = _clusters(folder)
+    mesh = profile_of(topology).readiness
     for node in topology.nodes:
-        deadline.wait_for(check_routes, topology, node)
-        deadline.wait_for(check_sessions, topology, node)
+        deadline.wait_for(mesh.check_node, topology, node)
     for region in topology.regions:
         deadline.wait_for(check_pods, clusters[region.name])
         deadline.wait_for(check_dns, region)
         deadline.wait_for(check_egress, region)
 
 
-def check_routes(topology: LabTopology, node: LabNode) -> None:
-    """The node's kernel forwards to every other node's block and to every other region's service range.
-
-    Raises:
-        NotReadyError: it lacks a route, or holds one that rejects.
-    """
+def main_table(node: LabNode) -> frozenset[IPv4Network]:
+    """The prefixes of the node's main routing table that lead somewhere."""
     with netns.inside(node.netns), open("/proc/thread-self/net/route") as table:  # noqa: PTH123 - a file of the kernel
-        held = set(parse_routes(table.read()))
-    wanted = [other.block for other in topology.nodes if other is not node]
-    wanted += [region.plan.service_cidr for region in topology.regions if region.name != node.region]
-    missing = [network for network in wanted if network not in held]
-    if missing:
-        raise NotReadyError(f"{node.name} has no route to {missing[0]} and {len(missing) - 1} others of {len(wanted)}")
+        return frozenset(parse_routes(table.read()))
 
 
 def parse_routes(table: str) -> Iterator[IPv4Network]:
@@ -109,45 +101,6 @@ def parse_routes(table: str) -> Iterator[IPv4Network]:
         _, destination, _, flags, _, _, _, mask, *_ = line.split()
         if not int(flags, 16) & _REJECT:
             yield IPv4Network((_host_order(destination), str(_host_order(mask))))
-
-
-def check_sessions(topology: LabTopology, node: LabNode) -> None:
-    """Every BGP session that the node should have is established: clients to reflector, reflectors to each other.
-
-    Raises:
-        NotReadyError: one is not, or BIRD does not answer.
-    """
-    others = len(topology.region(node.region).nodes) - 1
-    wanted = others + len(topology.regions) - 1 if node.is_reflector else 1
-    try:
-        sessions = [line for line in ask_bird(node, "show protocols") if " BGP " in line]
-    except OSError as error:
-        raise NotReadyError(f"BIRD on {node.name} does not answer: {error.strerror or error}") from None
-    established = sum("Established" in line for line in sessions)
-    if established != wanted:
-        raise NotReadyError(f"{node.name} has {established} of {wanted} BGP sessions established")
-
-
-def ask_bird(node: LabNode, command: str) -> list[str]:
-    """Put a command to the node's BIRD over its control socket and return the lines of the answer.
-
-    Raises:
-        OSError: BIRD is not there, or does not answer in time.
-    """
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(_ANSWER_TIMEOUT_S)
-        control.connect(str(host_tree(node.name) / "var/run/calico/bird.ctl"))
-        with control.makefile("rw") as stream:
-            stream.readline()  # the greeting
-            stream.write(f"{command}\n")
-            stream.flush()
-            lines = []
-            # Lines start with a four-digit code; the last one of an answer has 0xxx, 8xxx or 9xxx and a space after it.
-            for line in stream:
-                if line[:1] in "089" and line[4:5] == " ":
-                    break
-                lines.append(line.rstrip("\n"))
-            return lines
 
 
 def check_pods(cluster: AdminReader) -> None:

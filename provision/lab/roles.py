@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
 
+from analysis.plan import Cni
 from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT
 from provision.lab.kube.objects import KubeObject
 
@@ -16,6 +17,7 @@ _RBAC = "rbac.authorization.k8s.io"
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "delete", "patch", "update")
 _CALICO = "crd.projectcalico.org"
+_CILIUM = "cilium.io"
 
 _Rule = tuple[str, Sequence[str], Sequence[str]]
 
@@ -48,12 +50,6 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
         ("discovery.k8s.io", ("endpointslices",), (*_READ, *_WRITE)),
         ("coordination.k8s.io", ("leases",), (*_READ, *_WRITE)),
     ),
-    "calico-node": (
-        ("", ("nodes", "pods", "namespaces", "services", "serviceaccounts"), _READ),
-        ("", ("pods/status", "nodes/status"), ("patch",)),
-        ("networking.k8s.io", ("networkpolicies",), _READ),
-        (_CALICO, ("*",), (*_READ, *_WRITE)),
-    ),
     "system:node-proxier": (
         ("", ("services", "nodes", "configmaps", "pods"), _READ),
         ("discovery.k8s.io", ("endpointslices",), _READ),
@@ -61,26 +57,63 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
     ),
 }
 
+_MESH_ROLES: dict[Cni, dict[str, tuple[_Rule, ...]]] = {
+    Cni.CALICO_BGP: {
+        "calico-node": (
+            ("", ("nodes", "pods", "namespaces", "services", "serviceaccounts"), _READ),
+            ("", ("pods/status", "nodes/status"), ("patch",)),
+            ("networking.k8s.io", ("networkpolicies",), _READ),
+            (_CALICO, ("*",), (*_READ, *_WRITE)),
+        ),
+    },
+    Cni.CILIUM_CLUSTERMESH: {
+        # One process plays the agents and the clustermesh API server, so one identity has the rights of both.
+        "cilium": (
+            ("", ("nodes", "pods", "namespaces", "services", "configmaps", "secrets"), _READ),
+            ("", ("nodes/status",), ("patch",)),
+            ("discovery.k8s.io", ("endpointslices",), _READ),
+            ("networking.k8s.io", ("networkpolicies",), _READ),
+            (_CILIUM, ("*",), (*_READ, *_WRITE)),
+        ),
+        "cilium-operator": (
+            ("", ("nodes", "configmaps"), _READ),
+            (_CILIUM, ("ciliumnodes", "ciliumnodes/status"), (*_READ, *_WRITE)),
+        ),
+    },
+}
+
 _SUBJECTS: dict[str, KubeObject] = {
     "system:node-agent": {"apiGroup": _RBAC, "kind": "User", "name": NODE_AGENT.user},
     "system:kube-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": CONTROLLER_MANAGER.user},
     "calico-node": {"kind": "ServiceAccount", "name": "calico-node", "namespace": "calico-system"},
+    "cilium": {"kind": "ServiceAccount", "name": "cilium", "namespace": "kube-system"},
+    "cilium-operator": {"kind": "ServiceAccount", "name": "cilium-operator", "namespace": "kube-system"},
     "system:node-proxier": {"apiGroup": _RBAC, "kind": "User", "name": KUBE_PROXY.user},
 }
 
 
-def component_roles() -> list[KubeObject]:
-    """A ClusterRole and its binding for each of the lab's components."""
+def component_roles(cni: Cni) -> list[KubeObject]:
+    """A ClusterRole and its binding for each of the components of a lab with that CNI."""
     objects = []
-    for name, rules in _ROLES.items():
+    for name, rules in {**_ROLES, **_MESH_ROLES[cni]}.items():
         objects += [_cluster_role(name, rules), _binding(name)]
     return objects
 
 
-def verifier_roles() -> list[KubeObject]:
-    """The objects of docs/rbac.yaml, just as a user would apply them."""
+def verifier_roles(namespaces: Iterable[str] | None = None) -> list[KubeObject]:
+    """The objects of docs/rbac.yaml, just as a user would apply them.
+
+    Args:
+        namespaces: those that the cluster has besides the verifier's own: what is meant for another, because it comes
+            with another CNI, is left out. None for all objects.
+    """
     with VERIFIER_MANIFEST.open() as manifest:
-        return [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
+        found: list[KubeObject] = [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
+    if namespaces is None:
+        return found
+    made = {obj["metadata"]["name"] for obj in found if obj["kind"] == "Namespace"}
+    there = {*namespaces, *made, None}
+    return [obj for obj in found if obj["metadata"].get("namespace") in there]
 
 
 def _cluster_role(name: str, rules: Sequence[_Rule]) -> KubeObject:

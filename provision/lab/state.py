@@ -72,7 +72,7 @@ class LabState:
 
     Attributes:
         name: the lab's name.
-        profile: "aws-calico".
+        profile: which profile it has.
         process: the outer `unshare`; when it ends, so does the lab.
         user_namespace: whether the lab has a user namespace of its own (it need not when root runs it).
         created: when, in RFC 3339 form.
@@ -163,7 +163,7 @@ def find_lab(name: str) -> Lab:
         f"no lab of that name{did_you_mean(name, labs)}",
         where=name,
         expected=f"one of the labs that there are: {known}",
-        remedy=f"python -m provision up lab:aws-calico --name {name}",
+        remedy=f"python -m provision up lab:PROFILE --name {name}",
     )
 
 

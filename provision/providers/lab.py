@@ -12,34 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.facts import Gap, Network, Networks
-from analysis.fleet import Capability, ClusterHandle, Fleet
+from analysis.fleet import ClusterHandle, Fleet
+from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab import state
 from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.fabric import SUBNET_BRIDGE
-from provision.lab.host import search_path
+from provision.lab.host import etcd_program, search_path
 from provision.lab.kube.real.assets import find_assets
 from provision.lab.launcher import await_stage, ends_with_this_process, launch, let_live
 from provision.lab.paths import LabFolder
+from provision.lab.profiles import PROFILES, Profile
 from provision.lab.stages import Stage
-from provision.lab.topology import LabTopology, aws_calico
+from provision.lab.topology import TOPOLOGIES, LabTopology
 from provision.provider import NoProgress
 
 if TYPE_CHECKING:
     from provision.environment import Environment, LabSettings
     from provision.provider import Progress
-
-CAPABILITIES = frozenset(
-    {
-        Capability.BGP,
-        Capability.CLOUD_NETWORK,
-        Capability.NODE_PROBES,
-        Capability.EGRESS_TARGET,
-        Capability.DISRUPTION,
-        Capability.NODE_SHELL,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,7 @@ class LabProvider:
             if settings.name
             else self._launch(environment, settings, folder, progress)
         )
+        profile = PROFILES[lab.state.profile]
         return Fleet(
             plan=environment.plan(),
             provider=self.name,
@@ -72,8 +64,8 @@ class LabProvider:
                 )
                 for region in environment.regions
             ),
-            capabilities=CAPABILITIES,
-            stand_ins=stand_ins(lab.state.api_server),
+            capabilities=profile.capabilities,
+            stand_ins=stand_ins(profile, lab.state.api_server),
             state_dir=str(lab.folder.path),
             probe_image=environment.probes.image,
             probe_namespace=environment.probes.namespace,
@@ -167,19 +159,19 @@ class LabProvider:
         return lab
 
 
-def stand_ins(api_server: str) -> tuple[tuple[str, str], ...]:
+def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
     """The parts of a lab that play a real one, for the header of every report.
 
     Args:
+        profile: the lab's.
         api_server: which one it is where it is Kubernetes' own, with its version; else empty.
     """
     own = "the lab's own"
     server = f"{api_server}, with {own}" if api_server else f"{own} API server,"
     return (
         ("cloud", "VPC routers in network namespaces"),
-        ("encapsulation", "VXLAN in place of IPIP"),
         ("kubernetes", f"{server} node agents and controllers"),
-        ("calico", f"the lab's own dataplane, with {_version('bird')}"),
+        *((part, by_whom.format_map(_Versions())) for part, by_whom in profile.stand_ins),
         ("dns", f"{_version('dnsmasq')} in place of CoreDNS"),
     )
 
@@ -196,8 +188,14 @@ def _topology(environment: Environment, settings: LabSettings) -> LabTopology:
     Raises:
         ProvisionError: no lab has: a lab's figures follow from its size.
     """
+    if environment.profile not in TOPOLOGIES:
+        raise ProvisionError(
+            f"no lab profile {environment.profile!r}{did_you_mean(environment.profile, TOPOLOGIES)}",
+            where=f"{environment.name}: profile",
+            expected=f"one of {', '.join(TOPOLOGIES)}",
+        )
     try:
-        topology = aws_calico(
+        topology = TOPOLOGIES[environment.profile](
             environment.name,
             regions=len(environment.regions),
             nodes=environment.regions[0].node_count,
@@ -210,7 +208,8 @@ def _topology(environment: Environment, settings: LabSettings) -> LabTopology:
         raise ProvisionError(
             "a lab cannot be given these figures: they follow from the number of regions and nodes",
             where=environment.name,
-            remedy="start from the environment.yaml that `python -m provision up lab:aws-calico --name NAME` writes",
+            remedy="start from the environment.yaml that "
+            f"`python -m provision up lab:{environment.profile} --name NAME` writes",
         )
     return topology
 
@@ -244,9 +243,16 @@ def _ip(entry: Entry, place: str, *arguments: str) -> list[dict[str, Any]]:
     return answer
 
 
+class _Versions(dict[str, str]):
+    """A tool's version, by its name, looked up when it is asked for."""
+
+    def __missing__(self, tool: str) -> str:
+        return _version(tool)
+
+
 def _version(tool: str) -> str:
     """The name and version that the tool itself gives: "BIRD version 2.0.12", "Dnsmasq version 2.90"."""
-    path = shutil.which(tool, path=search_path())
+    path = str(etcd_program()) if tool == "etcd" else shutil.which(tool, path=search_path())
     if path is None:
         return tool
     done = subprocess.run([path, "--version"], capture_output=True, text=True)

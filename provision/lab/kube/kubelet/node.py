@@ -28,7 +28,7 @@ from provision.lab.kube.client import (
     Reflector,
 )
 from provision.lab.kube.kubelet.network import PodNetwork
-from provision.lab.kube.kubelet.pods import ContainerCommand, NodeContext, Pod
+from provision.lab.kube.kubelet.pods import ContainerCommand, ContainerPrograms, NodeContext, Pod
 from provision.lab.kube.kubelet.process import ProcessStarter
 from provision.lab.kube.kubelet.server import NodeServer, tls_context
 from provision.lab.kube.kubelet.volumes import Dns
@@ -89,26 +89,36 @@ class AgentCluster:
     nodes: tuple[AgentNode, ...]
 
 
-async def run_node_agents(
-    clusters: Sequence[AgentCluster], *, command: ContainerCommand, folder: Path, python: Path
-) -> None:
+@dataclass(frozen=True)
+class Images:
+    """What stands in for images.
+
+    Attributes:
+        command: from a container (its image, command and args) to what runs; raises when there is no such image.
+        programs: from a container to the programs that its image brings: files of the host, by name.
+        python: what `python3` leads to in containers, where the host has none on the usual path.
+    """
+
+    command: ContainerCommand
+    programs: ContainerPrograms
+    python: Path
+
+
+async def run_node_agents(clusters: Sequence[AgentCluster], *, images: Images, folder: Path) -> None:
     """Runs the node agents of all clusters until it is cancelled.
 
     Args:
         clusters: whose nodes.
-        command: from a container (its image, command and args) to what runs; raises when there is no such image.
+        images: what stands in for images.
         folder: where pods' folders are made, one each, named like their network namespaces.
-        python: what `python3` leads to in containers, where the host has none on the usual path.
     """
     starter = ProcessStarter()
     async with asyncio.TaskGroup() as group:
         for cluster in clusters:
-            group.create_task(_run_cluster(cluster, command, folder, python, starter))
+            group.create_task(_run_cluster(cluster, images, folder, starter))
 
 
-async def _run_cluster(
-    cluster: AgentCluster, command: ContainerCommand, folder: Path, python: Path, starter: ProcessStarter
-) -> None:
+async def _run_cluster(cluster: AgentCluster, images: Images, folder: Path, starter: ProcessStarter) -> None:
     tls = tls_context(cluster.certificate, cluster.key, cluster.ca)
     async with (
         ApiClient(cluster.server, ca=cluster.ca, token=cluster.token, name="meshproof-kubelet") as client,
@@ -125,10 +135,11 @@ async def _run_cluster(
                 folder=folder,
                 client=client,
                 network=cluster.network,
-                command=command,
+                command=images.command,
+                programs=images.programs,
                 dns=cluster.dns,
                 starter=starter,
-                python=python,
+                python=images.python,
             )
             agent = agents[node.name] = NodeAgent(context, node.port, group)
             await agent.server.start(node.port, tls)
@@ -262,6 +273,8 @@ def node_status(address: IPv4Address, port: int, name: str, now: datetime) -> di
             {"type": "Hostname", "address": "127.0.0.1"},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        # Streams come as the WebSockets that clients open, not translated to SPDY (kube-apiserver 1.36 and newer).
+        "declaredFeatures": ["ExtendWebSocketsToKubelet"],
         "capacity": resources,
         "allocatable": resources,
         "conditions": [

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from provision.lab.kube.client import PODS, ApiClient, ApiError, Conflict, KubeObject, NotFound
 from provision.lab.kube.kubelet import environment, security
@@ -29,6 +29,11 @@ DEFAULT_GRACE_S = 30
 
 ContainerCommand = Callable[[Mapping[str, object]], list[str]]
 """From a container (its image, command and args) to what runs; any exception means that there is no such image."""
+
+ContainerPrograms = Callable[[Mapping[str, object]], Mapping[str, Path]]
+"""From a container to the programs that its image has and the host's folders have not: files of the host, by name."""
+
+PROGRAM_FOLDER = PurePosixPath("/usr/local/bin")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class NodeContext:
     client: ApiClient
     network: PodNetwork
     command: ContainerCommand
+    programs: ContainerPrograms
     dns: Dns
     starter: ProcessStarter
     python: Path
@@ -202,11 +208,14 @@ class Pod:
             argv = self._node.command(environment.expanded(row, env))
         except Exception as error:
             raise ImageError(str(error)) from error
+        programs = tuple(
+            Mount(path, PROGRAM_FOLDER / name, read_only=True) for name, path in self._node.programs(row).items()
+        )
         has_python = shutil.which("python3", path=environment.PATH) is not None
         root = Root(
             folder=folder,
             proc=self.sandbox.proc,
-            mounts=self._identity_mounts + self._volumes.mounts(row, env),
+            mounts=programs + self._identity_mounts + self._volumes.mounts(row, env),
             read_only=security.read_only_root(row),
             devices=security.is_privileged(row),
             programs=() if has_python else (("python3", self._node.python),),

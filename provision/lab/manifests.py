@@ -1,0 +1,209 @@
+"""Shapes of Kubernetes objects that clusters of every profile start with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from provision.lab.kube.objects import KubeObject
+from provision.lab.topology import LabNode, LabRegion
+
+TOLERATE_ALL = [{"operator": "Exists"}]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A Deployment or DaemonSet.
+
+    Attributes:
+        spec: of its pods.
+        match: labels that its pods are selected by.
+        labels: further labels of its pods and of itself.
+    """
+
+    namespace: str
+    name: str
+    spec: Mapping[str, Any]
+    match: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """What its pods are labelled with."""
+        return {**self.match, **self.labels}
+
+
+def namespace(name: str) -> KubeObject:
+    """A Namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+    }
+
+
+def service_account(namespace: str, name: str) -> KubeObject:
+    """A ServiceAccount."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+
+
+def config_map(namespace: str, name: str, data: Mapping[str, str]) -> KubeObject:
+    """A ConfigMap."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": dict(data),
+    }
+
+
+def custom_kind(
+    group: str, version: str, plural: str, kind: str, *, namespaced: bool = False, status: bool = False
+) -> KubeObject:
+    """A CustomResourceDefinition that takes any fields; with `status` they are written apart from the rest."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served: dict[str, Any] = {"name": version, "schema": {"openAPIV3Schema": schema}, "served": True, "storage": True}
+    if status:
+        served["subresources"] = {"status": {}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+            "scope": "Namespaced" if namespaced else "Cluster",
+            "versions": [served],
+        },
+    }
+
+
+def pod(
+    namespace: str,
+    name: str,
+    labels: Mapping[str, str],
+    spec: Mapping[str, Any],
+    owner: Mapping[str, Any] | None = None,
+) -> KubeObject:
+    """A Pod that is yet to be started."""
+    metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict(labels)}
+    if owner is not None:
+        metadata["ownerReferences"] = [owner]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
+
+
+def daemon_set(region: LabRegion, workload: Workload) -> list[KubeObject]:
+    """A DaemonSet, and a pod on every node, so that nothing has to be waited for."""
+    owner = _owner("DaemonSet", workload.name, _uid(region, workload.name))
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": _metadata(region, workload),
+            "spec": {
+                "selector": {"matchLabels": dict(workload.match)},
+                "template": {"metadata": {"labels": workload.all_labels}, "spec": workload.spec},
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            },
+        },
+        *(
+            pod(
+                workload.namespace,
+                f"{workload.name}-{suffix(node.name)}",
+                workload.all_labels,
+                _placed(workload, node),
+                owner,
+            )
+            for node in region.nodes
+        ),
+    ]
+
+
+def deployment(region: LabRegion, workload: Workload, places: Sequence[LabNode]) -> list[KubeObject]:
+    """A Deployment with what it comes to, a ReplicaSet and its pods, one at each of the places."""
+    pod_hash = sha256(workload.name.encode()).hexdigest()[:10]
+    set_name = f"{workload.name}-{pod_hash}"
+    hashed = {**workload.all_labels, "pod-template-hash": pod_hash}
+    revision = {"deployment.kubernetes.io/revision": "1"}
+    owner = _owner("ReplicaSet", set_name, _uid(region, set_name))
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": _metadata(region, workload) | {"annotations": revision},
+            "spec": {
+                "replicas": len(places),
+                "selector": {"matchLabels": dict(workload.match)},
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}},
+                "template": {"metadata": {"labels": workload.all_labels}, "spec": workload.spec},
+            },
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {
+                "name": set_name,
+                "namespace": workload.namespace,
+                "labels": hashed,
+                "annotations": revision,
+                "ownerReferences": [_owner("Deployment", workload.name, _uid(region, workload.name))],
+                "uid": _uid(region, set_name),
+            },
+            "spec": {
+                "replicas": len(places),
+                "selector": {"matchLabels": {**workload.match, "pod-template-hash": pod_hash}},
+                "template": {"metadata": {"labels": hashed}, "spec": workload.spec},
+            },
+        },
+        *(
+            pod(
+                workload.namespace,
+                f"{set_name}-{suffix(f'{node.name}/{number}')}",
+                hashed,
+                _placed(workload, node),
+                owner,
+            )
+            for number, node in enumerate(places)
+        ),
+    ]
+
+
+def suffix(text: str) -> str:
+    """Five characters that tell pods of one owner apart, the same at every start."""
+    return sha256(text.encode()).hexdigest()[:5]
+
+
+def host_path(name: str, path: str) -> dict[str, Any]:
+    """A volume: a folder of the node."""
+    return {"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+
+
+def _metadata(region: LabRegion, workload: Workload) -> dict[str, Any]:
+    return {
+        "name": workload.name,
+        "namespace": workload.namespace,
+        "labels": workload.all_labels,
+        "uid": _uid(region, workload.name),
+    }
+
+
+def _placed(workload: Workload, node: LabNode) -> dict[str, Any]:
+    return {**workload.spec, "nodeName": node.name, "restartPolicy": "Always"}
+
+
+def _owner(kind: str, name: str, uid: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "blockOwnerDeletion": True,
+        "controller": True,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+    }
+
+
+def _uid(region: LabRegion, name: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"{region.name}/{name}"))
