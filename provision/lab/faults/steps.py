@@ -123,6 +123,11 @@ def secret_values(control: Control, region: str, path: str) -> dict[str, bytes]:
     return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 
 
+def secret_says(region: str, path: str, key: str, text: bytes) -> Confirm:
+    """That value of the Secret has the text in it."""
+    return lambda control: text in secret_values(control, region, path).get(key, b"")
+
+
 @dataclass(frozen=True)
 class Retagged:
     """Another version of what a workload runs: the tag of all its images."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from provision.lab.faults.cilium import addressing, reachability
+from provision.lab.faults.cilium import addressing, control, reachability, routing
 
-FAULTS = (*addressing.FAULTS, *reachability.FAULTS)
+FAULTS = (*addressing.FAULTS, *routing.FAULTS, *reachability.FAULTS, *control.FAULTS)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from provision.faults import Confirm, Control, Step
 from provision.lab.cilium.datapath import TUNNEL_TABLE
+from provision.lab.cilium.pki import ADMIN_SECRET
 from provision.lab.control import wait_for
 from provision.lab.faults.cilium.place import SYSTEM
-from provision.lab.faults.steps import place
-from provision.lab.topology import LabNode
+from provision.lab.faults.steps import place, secret_values
+from provision.lab.topology import LabNode, LabRegion
 
 AGENT = "cilium"
 STORE = "clustermesh-apiserver"
@@ -116,3 +119,35 @@ def tunnel_map_says(node: LabNode, prefix: object, text: str | None) -> Confirm:
         return not told.strip() if text is None else text in told
 
     return confirm
+
+
+@dataclass(frozen=True)
+class EntryInStore:
+    """A key that somebody has put into a region's store, as its administrator."""
+
+    region: LabRegion
+    key: str
+    value: str
+
+    def apply(self, control: Control) -> None:
+        """Put it there."""
+        self._etcdctl(control, "put", self.key, self.value)
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Take it out."""
+        self._etcdctl(control, "del", self.key)
+
+    def _etcdctl(self, control: Control, *words: str) -> None:
+        """From a node of the region; keys travel by standard input, and stay for as long as the command runs."""
+        node = self.region.nodes[0]
+        pair = secret_values(control, self.region.name, f"{SYSTEM}/secrets/{ADMIN_SECRET}")
+        bundle = b"".join(pair[name] for name in ("ca.crt", "tls.crt", "tls.key")).decode()
+        etcdctl = Path(sys.executable).with_name("etcdctl")
+        script = (
+            'umask 077; d=$(mktemp -d); trap "rm -r $d" EXIT; cat > $d/all; '
+            'sed -n "/PRIVATE KEY/,/PRIVATE KEY/p" $d/all > $d/key; '
+            'awk -v d=$d "/BEGIN CERT/{n++} n&&!/PRIVATE/{print > (d "/" n)}" $d/all; '
+            f'"{etcdctl}" --endpoints https://{node.address}:{self.region.store_port} '
+            '--insecure-skip-tls-verify --cert $d/2 --key $d/key "$@"'
+        )
+        control.run(place(node), ["sh", "-ec", script, "sh", *words], text=bundle)
