@@ -26,29 +26,21 @@ To whoever wires this in:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address, IPv4Network
-from typing import Protocol
+import logging
+from collections.abc import Mapping
 
-from provision.lab.cilium.state import TunnelEntry
-from provision.lab.cilium.watch import ClusterWatch
+from provision.lab.agents_config import host_tree
+from provision.lab.cilium.endpoints import IdentityAllocator
+from provision.lab.cilium.life import CONTAINER, AgentLife, NodeDatapath, Place
+from provision.lab.cilium.mounts import FolderWatch, SettingsMounts
+from provision.lab.cilium.store import ClusterStore
+from provision.lab.cilium.watch import NAMESPACE, ClusterWatch
+from provision.lab.kube.client import Change, KubeObject
 from provision.lab.topology import LabTopology
 
+log = logging.getLogger(__name__)
 
-class NodeDatapath(Protocol):
-    """What an agent asks of its node's kernel. The methods block: they are called in a thread, one at a time."""
-
-    def set_up(self, router: IPv4Address, pod_cidr: IPv4Network, settings: Mapping[str, str]) -> None:
-        """Make the node's own devices and routes, unless they are there; `settings` is cilium-config."""
-        ...
-
-    def sync(self, entries: Collection[TunnelEntry]) -> None:
-        """Bring the tunnel map, and the routes of other nodes' blocks, to these entries."""
-        ...
-
-    def tunnel_map(self) -> tuple[TunnelEntry, ...]:
-        """The tunnel map as the kernel has it now."""
-        ...
+RETRY_S = 1.0
 
 
 class CiliumController:
@@ -69,7 +61,89 @@ class CiliumController:
 
     async def run(self, fabric_ready: asyncio.Event) -> None:
         """Run until cancelled. The kernel is not touched before `fabric_ready`."""
-        async with asyncio.TaskGroup() as tasks:
-            for watch in self._watches.values():
-                tasks.create_task(watch.run())
-            await fabric_ready.wait()
+        with FolderWatch() as folders:
+            async with asyncio.TaskGroup() as tasks:
+                for region in self._topology.regions:
+                    watch = self._watches[region.name]
+                    allocator = IdentityAllocator(watch)
+                    places = [
+                        Place(node, host_tree(node.name), watch, self._datapaths[node.name], allocator)
+                        for node in region.nodes
+                    ]
+                    for place in places:
+                        folders.add(place.settings_folder, place.files.set)
+                    tasks.create_task(watch.run())
+                    tasks.create_task(SettingsMounts(watch, [place.settings_folder for place in places]).run())
+                    tasks.create_task(ClusterStore(region.name, watch).run())
+                    for place in places:
+                        tasks.create_task(_NodeAgent(place).run(fabric_ready))
+
+
+class _NodeAgent:
+    """The agent of one node through all its lives."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._pod_changed = asyncio.Event()
+
+    async def run(self, fabric_ready: asyncio.Event) -> None:
+        """Live whenever the agent's container runs, and anew when it is another."""
+        place = self._place
+        await place.watch.synced()
+        await fabric_ready.wait()
+        place.watch.pods.add_handler(self._note_pod)
+        place.watch.namespaces.add_handler(lambda _change: place.pods.set())
+        for reflector in (place.watch.nodes, place.watch.endpoints, place.watch.identities):
+            reflector.add_handler(lambda _change: place.cluster.set())
+        while True:
+            self._pod_changed.clear()
+            pod = self._pod()
+            if pod is None:
+                await self._pod_changed.wait()
+                continue
+            life = asyncio.create_task(AgentLife(place, pod).run())
+            try:
+                await self._until_another(pod, life)
+            finally:
+                life.cancel()
+                await asyncio.wait([life])
+
+    async def _until_another(self, pod: KubeObject, life: asyncio.Task[None]) -> None:
+        while _run_of(self._pod()) == _run_of(pod):
+            change = asyncio.create_task(self._pod_changed.wait())
+            await asyncio.wait([change, life], return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+            self._pod_changed.clear()
+            if life.done():
+                log.error("the agent of %s failed", self._place.node.name, exc_info=life.exception())
+                await asyncio.sleep(RETRY_S)
+                return
+
+    def _note_pod(self, change: Change) -> None:
+        for pod in (change.object, change.previous):
+            if pod is not None and pod["spec"].get("nodeName") == self._place.node.name:
+                self._place.pods.set()
+                if _is_agent(pod):
+                    self._pod_changed.set()
+
+    def _pod(self) -> KubeObject | None:
+        """The node's cilium pod whose agent runs."""
+        for pod in self._place.watch.pods:
+            if _is_agent(pod) and pod["spec"].get("nodeName") == self._place.node.name and _run_of(pod) is not None:
+                return pod
+        return None
+
+
+def _is_agent(pod: KubeObject) -> bool:
+    meta = pod["metadata"]
+    return meta["namespace"] == NAMESPACE and (meta.get("labels") or {}).get("k8s-app") == "cilium"
+
+
+def _run_of(pod: KubeObject | None) -> tuple[str, str] | None:
+    """What tells one run of the agent's container from another, None while it does not run."""
+    if pod is None or pod["metadata"].get("deletionTimestamp"):
+        return None
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status["name"] == CONTAINER and "running" in (status.get("state") or {}):
+            return pod["metadata"]["uid"], f"{status.get('containerID')}/{status.get('restartCount')}"
+    return None

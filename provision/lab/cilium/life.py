@@ -1,0 +1,444 @@
+"""One life of a node's Cilium agent: from the start of its pod to its end. It remembers nothing of the one before."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from provision.lab import kernel
+from provision.lab.cilium import api, keys, settings
+from provision.lab.cilium.dbg.command import answer
+from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints
+from provision.lab.cilium.etcd import Backoff, BadCertificateError, Target, Tls, UnreachableError
+from provision.lab.cilium.health import HealthProber
+from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
+from provision.lab.cilium.state import (
+    HEALTH,
+    HOST,
+    REMOTE_NODE,
+    RESERVED_LABELS,
+    WORLD,
+    AgentState,
+    Backend,
+    ControllerState,
+    IdentityEntry,
+    IpcacheEntry,
+    NodeEntry,
+    NodeSource,
+    ServiceEntry,
+    TunnelEntry,
+)
+from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
+from provision.lab.kube.client import ApiError, KubeObject
+from provision.lab.topology import LabNode
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.02
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 2.0
+CONTAINER = "cilium-agent"
+
+
+class NodeDatapath(Protocol):
+    """What an agent asks of its node's kernel. The methods block: they are called in a thread, one at a time."""
+
+    def set_up(self, router: IPv4Address, pod_cidr: IPv4Network, settings: Mapping[str, str]) -> None:
+        """Make the node's own devices and routes, unless they are there; `settings` is cilium-config."""
+        ...
+
+    def sync(self, entries: Collection[TunnelEntry]) -> None:
+        """Bring the tunnel map, and the routes of other nodes' blocks, to these entries."""
+        ...
+
+    def tunnel_map(self) -> tuple[TunnelEntry, ...]:
+        """The tunnel map as the kernel has it now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an agent runs: what outlives it.
+
+    Attributes:
+        tree: the folder that plays the node's file system.
+        pods: set when a pod of the node, or a namespace's labels, have changed.
+        cluster: set when anything else of the own cluster has.
+        files: set when a file of the settings has.
+    """
+
+    node: LabNode
+    tree: Path
+    watch: ClusterWatch
+    datapath: NodeDatapath
+    allocator: IdentityAllocator
+    pods: asyncio.Event = field(default_factory=asyncio.Event)
+    cluster: asyncio.Event = field(default_factory=asyncio.Event)
+    files: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def settings_folder(self) -> Path:
+        """The folder with a file for each remote cluster."""
+        return self.tree / settings.FOLDER.relative_to("/")
+
+
+class AgentLife:
+    """An agent while its pod runs.
+
+    Args:
+        place: the node.
+        pod: the agent's pod: its image says the version, its hostAliases what names stand for.
+    """
+
+    def __init__(self, place: Place, pod: KubeObject) -> None:
+        self._place = place
+        self._version = _version(pod)
+        self._names = _host_names(pod)
+        self._started = datetime.now(UTC)
+        config = place.watch.config_maps.get(CONFIG, NAMESPACE) or {}
+        self._settings: dict[str, str] = dict(config.get("data") or {})
+        self._cluster = ClusterIdentity.of_settings(self._settings)
+        self._ids = ClusterIds(self._cluster.name, self._cluster.number)
+        self._remotes: dict[str, RemoteCluster] = {}
+        self._news = asyncio.Event()
+        node = place.node
+        self._endpoints = LocalEndpoints(node.name, node.address, self._cluster, place.watch, place.allocator)
+        self._health = HealthProber(node.netns, f"{self._cluster.name}/{node.name}", self.nodes)
+        self._failures: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Live until cancelled."""
+        own = await self._own_node()
+        assert own.router is not None
+        assert own.pod_cidr is not None
+        await self._until_done(self._place.datapath.set_up, own.router, own.pod_cidr, self._settings)
+        inherited = await asyncio.to_thread(self._place.datapath.tunnel_map)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(api.serve(self._place.tree / api.SOCKET, lambda question: answer(question, self)))
+            tasks.create_task(self._keep_endpoints())
+            tasks.create_task(self._keep_remotes(tasks))
+            tasks.create_task(self._keep_tunnels(inherited))
+            tasks.create_task(self._health.run())
+
+    # --- what `cilium-dbg` asks for
+
+    @property
+    def namespace(self) -> str:
+        """The network namespace that the agent connects from."""
+        return self._place.node.netns
+
+    @property
+    def version(self) -> str:
+        """The version that the agent is of."""
+        return self._version
+
+    @property
+    def settings_folder(self) -> Path:
+        """The folder with a file for each remote cluster."""
+        return self._place.settings_folder
+
+    def resolve(self, host: str) -> tuple[IPv4Address, ...]:
+        """What a name stands for in the agent's pod."""
+        try:
+            return (IPv4Address(host),)
+        except ValueError:
+            return self._names.get(host, ())
+
+    async def probe(self) -> None:
+        """Have a fresh round of health probes."""
+        await self._health.probe()
+
+    def nodes(self) -> tuple[NodeEntry, ...]:
+        """All nodes that the agent knows of, its own first."""
+        name = self._place.node.name
+        own = [
+            replace(node, source=NodeSource.LOCAL if node.name == name else NodeSource.CUSTOM_RESOURCE)
+            for obj in self._place.watch.nodes
+            if (node := keys.node_of_object(obj, self._cluster.name, self._cluster.number))
+        ]
+        others = [node for remote in self._remotes.values() for node in remote.knowledge.nodes.values()]
+        return tuple(sorted(own, key=lambda node: node.source is not NodeSource.LOCAL)) + tuple(others)
+
+    async def state(self) -> AgentState:
+        """A picture of this moment."""
+        place = self._place
+        nodes = self.nodes()
+        own = next((node for node in nodes if node.source is NodeSource.LOCAL), None)
+        tunnels = await asyncio.to_thread(place.datapath.tunnel_map)
+        kubernetes_version, kubernetes_error = await self._ask_kubernetes()
+        entries = self._endpoints.entries
+        allocated = [(entry.address, f"{entry.namespace}/{entry.pod}") for entry in entries]
+        if own and own.router:
+            allocated.append((own.router, "router"))
+        if own and own.health:
+            allocated.append((own.health, "health"))
+        return AgentState(
+            version=self._version,
+            cluster=self._cluster.name,
+            cluster_id=self._cluster.number,
+            node=place.node.name,
+            address=place.node.address,
+            router=own.router if own else None,
+            pod_cidr=own.pod_cidr if own else None,
+            started=self._started,
+            settings=self._settings,
+            kubernetes_error=kubernetes_error,
+            kubernetes_version=kubernetes_version,
+            allocated=tuple(sorted(allocated)),
+            nodes=nodes,
+            tunnels=tunnels,
+            ipcache=self._ipcache(nodes, tunnels),
+            identities=self._identities(),
+            endpoints=entries,
+            services=self._services(),
+            remotes=tuple(remote.state for _, remote in sorted(self._remotes.items())),
+            health=self._health.last,
+            controllers=self._controllers(),
+        )
+
+    # --- what keeps running
+
+    async def _keep_endpoints(self) -> None:
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)
+        while True:
+            self._place.pods.clear()
+            try:
+                await self._endpoints.sync()
+            except ApiError as error:
+                self._failures["sync-endpoints"] = str(error)
+                log.info("%s: endpoints: %s", self._place.node.name, error)
+                await backoff.wait()
+                continue
+            self._failures.pop("sync-endpoints", None)
+            backoff.reset()
+            await self._place.pods.wait()
+            await asyncio.sleep(SETTLE_S)
+
+    async def _keep_remotes(self, tasks: asyncio.TaskGroup) -> None:
+        """A connection for every remote cluster that the settings name, made anew when they change."""
+        running: dict[str, asyncio.Task[None]] = {}
+        seen: dict[str, object] = {}
+        while True:
+            self._place.files.clear()
+            found = await asyncio.to_thread(self._read_settings)
+            found.pop(self._cluster.name, None)
+            for name in running.keys() - found.keys():
+                running.pop(name).cancel()
+                del self._remotes[name]
+                self._ids.release(name)
+            for name, content in found.items():
+                if name not in running:
+                    remote = RemoteCluster(name, partial(self._access, name), self._ids.accept, self._news.set)
+                    self._remotes[name] = remote
+                    running[name] = tasks.create_task(remote.run())
+                elif seen[name] != content:
+                    self._remotes[name].reconnect()
+            seen = dict(found)
+            self._news.set()
+            await self._place.files.wait()
+            await asyncio.sleep(SETTLE_S)
+
+    async def _keep_tunnels(self, inherited: Sequence[TunnelEntry]) -> None:
+        """The tunnel map follows the nodes that are known.
+
+        What the agent before has left there stays until all remote clusters have told their nodes: the restart of an
+        agent interrupts nothing, even while a store is away.
+        """
+        while True:
+            self._place.cluster.clear()
+            self._news.clear()
+            wanted = {
+                TunnelEntry(node.pod_cidr, node.address)
+                for node in self.nodes()
+                if node.pod_cidr is not None and node.source is not NodeSource.LOCAL
+            }
+            if not all(remote.state.synced.complete for remote in self._remotes.values()) or not self._remotes:
+                known = {entry.prefix for entry in wanted}
+                wanted |= {entry for entry in inherited if entry.prefix not in known}
+            await self._until_done(self._place.datapath.sync, wanted)
+            waits = {asyncio.create_task(event.wait()) for event in (self._place.cluster, self._news)}
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            await asyncio.sleep(SETTLE_S)
+
+    async def _until_done(self, order: Callable[..., None], *arguments: object) -> None:
+        """Give the kernel an order until it obeys."""
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)
+        while True:
+            try:
+                await asyncio.to_thread(order, *arguments)
+            except kernel.KernelError as error:
+                self._failures["sync-datapath"] = str(error)
+                log.warning("%s: %s", self._place.node.name, error)
+                await backoff.wait()
+            else:
+                self._failures.pop("sync-datapath", None)
+                return
+
+    # --- what these are made of
+
+    async def _own_node(self) -> NodeEntry:
+        """The node's own CiliumNode, once it has its block and its address in it."""
+        while True:
+            self._place.cluster.clear()
+            obj = self._place.watch.nodes.get(self._place.node.name)
+            node = keys.node_of_object(obj, self._cluster.name, self._cluster.number) if obj else None
+            if node and node.pod_cidr and node.router:
+                return node
+            await self._place.cluster.wait()
+
+    def _read_settings(self) -> dict[str, object]:
+        """What each remote cluster's settings say, the contents of the files that they name included."""
+        found: dict[str, object] = {}
+        for name, text in settings.configured_clusters(self._place.settings_folder).items():
+            try:
+                told = settings.read_settings(text)
+                files = [self._read(path) for path in (told.ca, told.certificate, told.key) if path is not None]
+            except (settings.SettingsError, BadCertificateError):
+                files = []  # said when the connection is tried
+            found[name] = (text, *files)
+        return found
+
+    def _access(self, name: str) -> Access:
+        try:
+            told = settings.read_settings((self._place.settings_folder / name).read_text())
+            _, host, port = settings.split_endpoint(told.endpoints[0])
+        except OSError as error:
+            raise UnreachableError(f"the settings of cluster {name} cannot be read: {error.strerror}") from error
+        except settings.SettingsError as error:
+            raise UnreachableError(f"the settings of cluster {name}: {error}") from error
+        addresses = self.resolve(host)
+        if not addresses:
+            raise UnreachableError(f"lookup {host}: no such host")
+        ca, certificate, key = (self._read(path) if path else b"" for path in (told.ca, told.certificate, told.key))
+        return Access(Target(self.namespace, host, addresses, port), Tls(ca, certificate, key))
+
+    def _read(self, path: PurePosixPath) -> bytes:
+        try:
+            return (self._place.tree / path.relative_to("/")).read_bytes()
+        except OSError as error:
+            raise BadCertificateError(f"open {path}: {(error.strerror or '').lower()}") from error
+
+    async def _ask_kubernetes(self) -> tuple[str, str]:
+        try:
+            async with asyncio.timeout(1.0):
+                answer = await self._place.watch.client.request("GET", "/version")
+        except TimeoutError:
+            return "", "the API server does not answer within 1 s"
+        except ApiError as error:
+            return "", str(error)
+        return f"{answer.get('major', '')}.{answer.get('minor', '')} ({answer.get('gitVersion', '')})", ""
+
+    def _ipcache(self, nodes: Sequence[NodeEntry], tunnels: Sequence[TunnelEntry]) -> tuple[IpcacheEntry, ...]:
+        """Every address that is known, with its identity, and the tunnel that the kernel has in front of it."""
+        found: dict[IPv4Network, IpcacheEntry] = {}
+        ends = {entry.prefix: entry.endpoint for entry in tunnels}
+        lengths = sorted({prefix.prefixlen for prefix in ends}, reverse=True)
+
+        def add(address: IPv4Address, identity: int, cluster_id: int) -> None:
+            outer = (IPv4Network((address, length), strict=False) for length in lengths)
+            through = next((ends[prefix] for prefix in outer if prefix in ends), None)
+            remote = cluster_id != self._cluster.number
+            found[IPv4Network(address)] = IpcacheEntry(IPv4Network(address), identity, through, remote)
+
+        if _minor(self._version) >= (1, 18):
+            for entry in tunnels:
+                found[entry.prefix] = IpcacheEntry(entry.prefix, WORLD, entry.endpoint)
+        for node in nodes:
+            role = HOST if node.source is NodeSource.LOCAL else REMOTE_NODE
+            add(node.address, role, node.cluster_id)
+            if node.router is not None:
+                add(node.router, role, node.cluster_id)
+            if node.health is not None:
+                add(node.health, HEALTH, node.cluster_id)
+        for obj in self._place.watch.endpoints:
+            if endpoint := keys.endpoint_of_object(obj):
+                add(endpoint.address, endpoint.identity, self._cluster.number)
+        for remote in self._remotes.values():
+            number = remote.state.config.cluster_id if remote.state.config else 0
+            for endpoint in remote.knowledge.endpoints.values():
+                add(endpoint.address, endpoint.identity, number)
+        found[IPv4Network("0.0.0.0/0")] = IpcacheEntry(IPv4Network("0.0.0.0/0"), WORLD)
+        return tuple(found[prefix] for prefix in sorted(found))
+
+    def _identities(self) -> tuple[IdentityEntry, ...]:
+        found = dict(RESERVED_LABELS)
+        for obj in self._place.watch.identities:
+            found[int(obj["metadata"]["name"])] = keys.labels_of_identity(obj)
+        for remote in self._remotes.values():
+            found |= dict(remote.knowledge.identities.values())
+        return tuple(IdentityEntry(number, found[number]) for number in sorted(found))
+
+    def _services(self) -> tuple[ServiceEntry, ...]:
+        watch = self._place.watch
+        found: list[ServiceEntry] = []
+        for obj in sorted(watch.services, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
+            spec, meta = obj["spec"], obj["metadata"]
+            address = spec.get("clusterIP")
+            if not address or address == "None":
+                continue
+            backends = list(keys.backends_of(watch.slices, meta["namespace"], meta["name"], self._cluster.name))
+            shared = keys.is_global(obj)
+            if shared:
+                backends += self._remote_backends(meta["namespace"], meta["name"])
+            for port in spec.get("ports") or ():
+                found.append(
+                    ServiceEntry(
+                        id=len(found) + 1,
+                        namespace=meta["namespace"],
+                        name=meta["name"],
+                        kind=spec.get("type") or "ClusterIP",
+                        address=IPv4Address(address),
+                        port=int(port["port"]),
+                        protocol=port.get("protocol") or "TCP",
+                        backends=tuple(backends),
+                        shared=shared,
+                    )
+                )
+        return tuple(found)
+
+    def _remote_backends(self, namespace: str, name: str) -> list[Backend]:
+        return [
+            backend
+            for remote in self._remotes.values()
+            for service in remote.knowledge.services.values()
+            if (service.namespace, service.name, service.shared) == (namespace, name, True)
+            for backend in service.backends
+        ]
+
+    def _controllers(self) -> tuple[ControllerState, ...]:
+        names = ("sync-datapath", "sync-endpoints")
+        own = [ControllerState(name, int(name in self._failures), self._failures.get(name, "")) for name in names]
+        remotes = [
+            ControllerState(f"remote-etcd-{name}", state.failures if state.last_error else 0, state.last_error)
+            for name, state in ((name, remote.state) for name, remote in sorted(self._remotes.items()))
+        ]
+        return (*own, *remotes)
+
+
+def _version(pod: KubeObject) -> str:
+    image = next(row["image"] for row in pod["spec"]["containers"] if row["name"] == CONTAINER)
+    return str(image).split("@")[0].rpartition(":")[2].removeprefix("v")
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _host_names(pod: KubeObject) -> dict[str, tuple[IPv4Address, ...]]:
+    found: dict[str, tuple[IPv4Address, ...]] = {}
+    for alias in pod["spec"].get("hostAliases") or ():
+        for name in alias.get("hostnames") or ():
+            found[name] = (*found.get(name, ()), IPv4Address(alias["ip"]))
+    return found
