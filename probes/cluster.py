@@ -68,6 +68,12 @@ class Cluster:
         self._auth = threading.Lock()
         self._execs = threading.BoundedSemaphore(EXECS_AT_ONCE)
 
+    @property
+    def authorities(self) -> str:
+        """The certificates, PEM, that the API server's own must lead to; "" where the system's are trusted."""
+        file = self._configuration.ssl_ca_cert
+        return Path(file).read_text() if file else ""
+
     def close(self) -> None:
         """Close all connections."""
         self._api.rest_client.pool_manager.clear()
@@ -84,9 +90,21 @@ class Cluster:
         items: list[KubeObject] = self.get(path, **query).get("items") or []
         return items
 
+    def text(self, path: str, **query: str) -> str:
+        """What is at that path, when it is not JSON: a log. Raises ApiError."""
+        try:
+            response = self._send("GET", path, query, None, urllib3.Timeout(REQUEST_TIMEOUT.total_seconds()))
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(self.region, f"GET {path}", 0, _cause(error)) from error
+        return response.data.decode("utf-8", "replace")
+
     def create(self, path: str, body: KubeObject) -> KubeObject:
         """Create an object. Raises ApiError."""
         return self._request("POST", path, {}, body)
+
+    def update(self, path: str, body: KubeObject) -> KubeObject:
+        """Put an object in the place of the one at that path. Raises ApiError."""
+        return self._request("PUT", path, {}, body)
 
     def delete(self, path: str, *, grace_seconds: int = 0) -> None:
         """Delete an object; one that is not there is no error. Raises ApiError."""

@@ -1,7 +1,7 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
-`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and
-nothing writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
+`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and but for
+disruption nothing writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ CILIUM_NAMESPACE = "kube-system"
 CILIUM_CONFIG = "cilium-config"
 CILIUM_DAEMON_SET = "cilium"
 CILIUM_DEPLOYMENTS = ("cilium-operator", "clustermesh-apiserver")
+
+CONTROL_PLANES = {Cni.CALICO_BGP: "calico-typha", Cni.CILIUM_CLUSTERMESH: "clustermesh-apiserver"}
+"""The Deployment by which a cluster's control plane has its part in the mesh."""
 
 DNS_NAMESPACE = "kube-system"
 COREDNS_CONFIG = "coredns"
@@ -142,9 +145,16 @@ def agent_rules(cni: Cni, namespace: str) -> tuple[Rule, ...]:
     )
 
 
-def disruption_rules(namespace: str) -> tuple[Rule, ...]:
+def disruption_rules(cni: Cni, namespace: str) -> tuple[Rule, ...]:
     """What `--allow-disruption` needs besides, where the CNI's agents run."""
-    return (Rule("delete", "", "pods", namespace, "to restart the routing agent of a node (--allow-disruption)"),)
+    purpose = "to take the mesh's control plane away for a moment (--allow-disruption)"
+    return (
+        Rule("delete", "", "pods", namespace, "to restart the routing agent of a node (--allow-disruption)"),
+        *(
+            Rule(verb, "apps", "deployments/scale", namespace, purpose, CONTROL_PLANES[cni])
+            for verb in ("get", "update")
+        ),
+    )
 
 
 def _exec_rules(namespace: str, purpose: str) -> tuple[Rule, ...]:

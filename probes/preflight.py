@@ -66,7 +66,7 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
     where = _agents_namespace(cluster, cni, unlisted=unlisted)
     further = [*agent_rules(cni, where)]
     if Capability.DISRUPTION in mesh.fleet.capabilities:
-        further += disruption_rules(where)
+        further += disruption_rules(cni, where)
     missing += [rule for rule in further if not _allowed(cluster, rule)]
     if not any(rule.resource == "namespaces" for rule in missing) and not _namespace_there(cluster, namespace):
         create = Rule("create", "", "namespaces", None, f"because namespace {namespace} does not exist yet")

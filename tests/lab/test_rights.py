@@ -24,7 +24,7 @@ ROLES = {
     f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-reader": dns_rules(),
     f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),
-    f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules("calico-system"),
+    f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules(CALICO, "calico-system"),
 }
 
 

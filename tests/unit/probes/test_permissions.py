@@ -21,7 +21,7 @@ def rules_of(cni):
         *dns_rules(),
         *probe_rules("meshproof"),
         *agent_rules(cni, where),
-        *disruption_rules(where),
+        *disruption_rules(cni, where),
     ]
 
 
