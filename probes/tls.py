@@ -66,6 +66,7 @@ class Door:
         name: the name that it is asked under.
         plain: speak without TLS.
         credential: shown to the server.
+        request: what is said after the handshake.
     """
 
     address: IPv4Address
@@ -73,11 +74,11 @@ class Door:
     name: str
     plain: bool = False
     credential: ClientCredential | None = None
+    request: bytes = HTTP2_PREFACE
 
 
 def tls_operation(doors: list[Door]) -> Operation:
     """The agent's operation that tries all these doors at once."""
-    request = base64.b64encode(HTTP2_PREFACE).decode("ascii")
     return {
         "op": "tls",
         "timeout": TIMEOUT_S,
@@ -90,7 +91,7 @@ def tls_operation(doors: list[Door]) -> Operation:
                 "plain": door.plain,
                 "certificate": door.credential.certificate if door.credential else None,
                 "key": door.credential.key if door.credential else None,
-                "request": request,
+                "request": base64.b64encode(door.request).decode("ascii"),
             }
             for door in doors
         ],

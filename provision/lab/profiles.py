@@ -134,10 +134,11 @@ PROFILES: Mapping[str, Profile] = {
         Profile(
             name=AWS_CALICO,
             package="provision.lab.calico",
-            mesh_capabilities=frozenset({Capability.BGP}),
+            mesh_capabilities=frozenset({Capability.BGP, Capability.FEDERATION}),
             stand_ins=(
                 ("encapsulation", "VXLAN in place of IPIP"),
                 ("calico", "the lab's own dataplane, with {bird}"),
+                ("federation", "the lab's own Typha in place of Calico Enterprise's"),
             ),
         ),
         Profile(

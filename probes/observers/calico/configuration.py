@@ -93,6 +93,7 @@ def read_peering(region: str, item: KubeObject) -> Peering:
         peer_selector=spec.get("peerSelector") or None,
         as_number=as_number(spec.get("asNumber")),
         keep_next_hop=bool(spec.get("keepOriginalNextHop")) or spec.get("nextHopMode") == "Keep",
+        authenticated=bool((spec.get("password") or {}).get("secretKeyRef")),
     )
 
 
