@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from provision.lab import netns
 from provision.lab.agents_config import host_tree
 
-# A node's /sys shows its devices, and its routing daemon's control socket is where Calico puts it.
+# A node's /sys shows its devices, and the control sockets of its CNI's daemon are where Calico and Cilium put them.
 _VIEW = """\
 mount -t sysfs sysfs /sys 2>/dev/null
-if [ -d "$1" ]; then mkdir -p /run/calico && mount --bind "$1" /run/calico; fi
+for cni in calico cilium; do
+    if [ -d "$1/$cni" ]; then mkdir -p "/run/$cni" && mount --bind "$1/$cni" "/run/$cni"; fi
+done
 shift
 exec "$@"
 """
@@ -21,6 +23,6 @@ def command_at(name: str, argv: Sequence[str]) -> list[str]:
 
     The exit code is the command's, or 127 and 126 as a shell has them, for one that is not there or cannot be run.
     """
-    control_sockets = host_tree(name) / "var/run/calico"
-    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, name, str(control_sockets)]
+    run = host_tree(name) / "var/run"
+    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, name, str(run)]
     return netns.command(name, [*view, *argv])

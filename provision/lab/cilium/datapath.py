@@ -221,10 +221,12 @@ def _read_table(netns: str, table: int) -> list[dict[str, Any]]:
     done = subprocess.run(
         ["ip", "-n", netns, "-json", "-4", "route", "show", "table", str(table)], capture_output=True, text=True
     )
-    # A table that nothing was ever put into does not exist yet.
-    if done.returncode and "does not exist" not in done.stderr:
+    if done.returncode:
+        # A table that nothing was ever put into does not exist yet.
+        if "does not exist" in done.stderr:
+            return []
         raise kernel.KernelError(f"in {netns}: table {table} cannot be read: {done.stderr.strip()}")
-    rows: list[dict[str, Any]] = json.loads(done.stdout or "[]", object_pairs_hook=_distinct)
+    rows: list[dict[str, Any]] = json.loads(done.stdout, object_pairs_hook=_distinct)
     return rows
 
 
