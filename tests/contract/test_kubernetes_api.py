@@ -17,12 +17,14 @@ import pytest
 import websocket
 from kubernetes import client, watch
 from kubernetes.stream import stream
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
+WITHIN_S = 10
 
 
 def refused(code: int, reason: str, function: Callable, *arguments, **options) -> str:
@@ -268,6 +270,24 @@ class TestObjects:
         assert pod.spec.security_context is not None
         assert pod.status.phase == "Pending"
         assert pod.status.qos_class == "BestEffort"
+
+    def test_pod_is_labelled_with_the_place_of_its_node(self, core, namespace, node):
+        place = {"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "r-a"}
+        core.patch_node(node, {"metadata": {"labels": place}})
+        body = {
+            "metadata": {"name": "placed", "labels": {"app": "contract"}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+        }
+        seen_by_way_of_a_cache = Retrying(
+            retry=retry_if_exception_type(AssertionError), stop=stop_after_delay(WITHIN_S)
+        )
+        try:
+            for attempt in seen_by_way_of_a_cache:
+                with attempt:
+                    made = core.create_namespaced_pod(namespace, body, dry_run="All")
+                    assert made.metadata.labels == place | {"app": "contract"}
+        finally:
+            core.patch_node(node, {"metadata": {"labels": dict.fromkeys(place)}})
 
     def test_service_gets_a_cluster_address(self, core, namespace):
         body = {"metadata": {"name": "svc"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}}

@@ -59,6 +59,7 @@ class DeleteOptions:
     dry_run: bool = False
 
 
+_PLACE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 _USUAL_DELETION = DeleteOptions()
 
 
@@ -230,6 +231,7 @@ class Operations:
             raise errors.conflict("pods/binding", "", pod.name[1], f"pod {pod.name[1]} is already assigned to {bound}")
         new = pod.copy()
         new["spec"]["nodeName"] = node
+        self._say_where(new)
         conditions = [each for each in new["status"].get("conditions") or () if each["type"] != "PodScheduled"]
         scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(datetime.now(UTC))}
         new["status"]["conditions"] = [*conditions, scheduled]
@@ -287,6 +289,14 @@ class Operations:
                 "the object has been modified; please apply your changes to the latest version and try again",
             )
 
+    def _say_where(self, pod: KubeObject) -> None:
+        """Give a pod those labels of its node that say where the node is."""
+        node = self._store.get(NODES.key, "", pod["spec"].get("nodeName") or "")
+        labels = (node.data["metadata"].get("labels") or {}) if node else {}
+        place = {key: labels[key] for key in _PLACE_LABELS if key in labels}
+        if place:
+            pod["metadata"]["labels"] = (pod["metadata"].get("labels") or {}) | place
+
     def _admit(self, resource: Resource, obj: KubeObject) -> None:
         metadata = obj["metadata"]
         if resource is PODS:
@@ -297,6 +307,7 @@ class Operations:
                     f'{metadata["namespace"]}/{account}: serviceaccount "{account}" not found'
                 )
             self._check_pod_security(obj)
+            self._say_where(obj)
         elif resource is SERVICES:
             self._addresses.assign(obj)
         elif resource is CUSTOM_RESOURCE_DEFINITIONS:

@@ -75,8 +75,10 @@ class Scheduler:
         if not suitable:
             await self._report_unschedulable(pod, f"0/{len(self._nodes)} nodes are available: none is ready and fits")
             return
+        # Binding adds labels to a pod: those of its node's place.
+        labels = (meta.get("labels") or {}).items()
         fellows = Counter(
-            nodes[row["metadata"]["uid"]] for row in placed if row["metadata"].get("labels") == meta.get("labels")
+            nodes[row["metadata"]["uid"]] for row in placed if labels <= (row["metadata"].get("labels") or {}).items()
         )
         chosen = min(suitable, key=lambda name: (fellows[name], load[name], name))
         try:

@@ -17,8 +17,9 @@ from provision.lab.kube.real.assets import API_SERVER, ETCD
 LOOPBACK = "127.0.0.1"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
-# The node lifecycle controller, which the lab has not, would take the taint away that this plug-in puts on new nodes.
-_PLUGINS_OFF = "TaintNodesByCondition"
+# Each is one half of something: a controller that the lab has not would take away again what it puts on new nodes (a
+# taint) and on new claims (a finalizer).
+_PLUGINS_OFF = ("TaintNodesByCondition", "StorageObjectInUseProtection")
 _STORE, _PEERS = "store:1", "peers:1"
 """Sockets in the folder that etcd runs in: it takes no path, and wants something like a port."""
 
@@ -90,7 +91,7 @@ def api_server_command(assets: Path, cluster: ClusterConfig, files: ServerFiles,
         "--kubelet-preferred-address-types=Hostname,InternalIP",
         "--endpoint-reconciler-type=none",
         "--allow-privileged=true",
-        f"--disable-admission-plugins={_PLUGINS_OFF}",
+        f"--disable-admission-plugins={','.join(_PLUGINS_OFF)}",
         "--profiling=false",
         *network,
     ]
