@@ -1,4 +1,7 @@
-"""A lab for the tests that need one, and the command line to it."""
+"""A lab for the tests that need one, and the command line to it.
+
+With --kube-assets (or KUBEBUILDER_ASSETS) its tests run twice: on our own API server, and on Kubernetes' own.
+"""
 
 import os
 import subprocess
@@ -9,12 +12,19 @@ import pytest
 
 from provision.lab import state
 from provision.lab.host import LabUnavailableError, isolation
+from provision.lab.kube.real.assets import API_SERVER, OPTION, find_assets
 from provision.lab.launcher import await_stage, launch
 from provision.lab.stages import Stage
 from provision.lab.topology import aws_calico
 from provision.provider import NoProgress
 
 PROJECT = Path(__file__).parents[2]
+
+
+def pytest_generate_tests(metafunc):
+    if "lab" in metafunc.fixturenames:
+        given = find_assets(metafunc.config.getoption(OPTION)) is not None
+        metafunc.parametrize("lab", ["own", API_SERVER] if given else ["own"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +58,11 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def lab(home):
+def lab(home, request):
     """A small lab with a name, ready; it ends with this process."""
     topology = aws_calico(f"shared-{os.getpid()}", regions=2, nodes=2)
-    lab = launch(topology, state.claim(topology.name), progress=NoProgress())
+    assets = find_assets(request.config.getoption(OPTION)) if request.param == API_SERVER else None
+    lab = launch(topology, state.claim(topology.name), progress=NoProgress(), kube_assets=assets)
     try:
         await_stage(lab, Stage.READY, progress=NoProgress())
         yield lab
