@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test check prove bench lab-up lab-down schema clean
+.PHONY: help setup verify test check prove bench lab-up lab-down kube-assets schema clean
 
 PYTHON_BIN := .venv/bin/python
 PYTEST := $(PYTHON_BIN) -m pytest
@@ -13,7 +13,7 @@ ENV ?= lab:$(PROFILE)
 ARGS ?=
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENV=FILE      environment to verify (default: the lab)       make verify ENV=prod.yaml'
 	@echo '  ARGS="..."    more arguments for the program that is run     make verify ARGS="-k reachability"'
@@ -52,6 +52,9 @@ lab-up: ## Bring the lab NAME up and keep it
 
 lab-down: ## Take the lab NAME down
 	@$(PYTHON_BIN) -m provision down '$(NAME)'
+
+kube-assets: ## Get a real kube-apiserver and etcd for the lab to run on (docs/lab.md)
+	@tools/kube-assets/get.sh $(ARGS)
 
 schema: ## Write docs/environment.schema.json anew
 	@tools/setup.sh
