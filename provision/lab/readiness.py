@@ -85,6 +85,7 @@ def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = STA
         deadline.wait_for(mesh.check_node, topology, node)
     for region in topology.regions:
         deadline.wait_for(check_pods, clusters[region.name])
+        deadline.wait_for(check_workloads, clusters[region.name])
         deadline.wait_for(check_dns, region)
         deadline.wait_for(check_egress, region)
 
@@ -115,6 +116,25 @@ def check_pods(cluster: AdminReader) -> None:
         if conditions.get("Ready") != "True":
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
             raise NotReadyError(f"{cluster.region}: pod {name} is {status.get('phase', 'unknown')}, not ready")
+
+
+def check_workloads(cluster: AdminReader) -> None:
+    """The cluster's own account of its workloads is up to date: whoever asks it sees all replicas ready.
+
+    Raises:
+        NotReadyError: one has fewer ready than it should have.
+    """
+    for item in cluster.items("/apis/apps/v1/daemonsets"):
+        status = item.get("status", {})
+        _compare(cluster, item, status.get("desiredNumberScheduled", 0), status.get("numberReady", 0))
+    for item in cluster.items("/apis/apps/v1/deployments"):
+        _compare(cluster, item, item["spec"]["replicas"], item.get("status", {}).get("readyReplicas", 0))
+
+
+def _compare(cluster: AdminReader, workload: dict[str, Any], wanted: int, ready: int) -> None:
+    if not 0 < wanted <= ready:
+        name = f"{workload['metadata']['namespace']}/{workload['metadata']['name']}"
+        raise NotReadyError(f"{cluster.region}: {name} has {ready} of {wanted} replicas ready")
 
 
 def check_dns(region: LabRegion) -> None:
@@ -182,4 +202,7 @@ def main(folder: LabFolder, within: timedelta = START_DEADLINE) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(LabFolder(Path(sys.argv[1])), *(timedelta(seconds=float(each)) for each in sys.argv[2:])))
+    # As a program this module is there twice, and the profiles raise the errors of the one that they import.
+    from provision.lab import readiness
+
+    sys.exit(readiness.main(LabFolder(Path(sys.argv[1])), *(timedelta(seconds=float(each)) for each in sys.argv[2:])))

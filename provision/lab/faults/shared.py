@@ -403,7 +403,9 @@ def second_plugin(node: LabNode) -> Fault:
         requirement="MESH-CP-017",
         steps=(
             Command(
-                place(node), ("ip", "link", "add", "flannel.1", "type", "dummy"), ("ip", "link", "del", "flannel.1")
+                place(node),
+                ("ip", "link", "add", "flannel.1", "type", "vxlan", "id", "1", "dev", "eth0", "dstport", "8471"),
+                ("ip", "link", "del", "flannel.1"),
             ),
         ),
         confirm=command_succeeds(place(node), ("ip", "link", "show", "flannel.1")),
