@@ -6,6 +6,7 @@ pytest_plugins = [
     "fixtures.environment",
     "fixtures.probing",
     "fixtures.churn",
+    "fixtures.outage",
     "fixtures.requirements",
     "fixtures.lease",
     "fixtures.evidence",

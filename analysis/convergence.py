@@ -123,6 +123,47 @@ def judge_followed(expected: str, history: History) -> Verdict:
     )
 
 
+def judge_undisturbed(expected: str, history: History) -> Verdict:
+    """What was watched stood all the time: no sample of any observer says otherwise.
+
+    Args:
+        expected: the promise in one sentence.
+        history: changes that mark what was watched and how long, and samples.
+    """
+    seen: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in sorted(history.samples, key=lambda sample: sample.asked):
+        seen[sample.observer, sample.subject].append(sample)
+    violations: list[Finding] = []
+    gaps = gap_findings(history.gaps)
+    examined = 0
+    for change in history.changes:
+        broken: defaultdict[str, list[str]] = defaultdict(list)
+        for observer in change.observers:
+            window = [s for s in seen[observer, change.subject] if change.at <= s.asked and s.at <= change.until]
+            told = [sample for sample in window if sample.present is not None]
+            examined += len(told)
+            missed = [sample for sample in told if not sample.present]
+            if missed:
+                detail = f" ({missed[0].detail})" if missed[0].detail else ""
+                when = f"first after {missed[0].asked - change.at:.1f} s{detail}"
+                broken[f"failed {len(missed)} times of {len(told)}, {when}"].append(observer)
+            elif not told:
+                reason = window[-1].detail if window else ""
+                gaps.append(Finding(f"{observer}: {change.subject}", "to be watched", reason or "it never was"))
+        violations += [
+            Finding(f"{change.subject} at {listed(sorted(names))}", "to go on all the time", observed, change.cause)
+            for observed, names in broken.items()
+        ]
+    return conclude(
+        expected=expected,
+        examined=examined,
+        what="observations",
+        violations=violations,
+        gaps=gaps,
+        warnings=history.remarks,
+    )
+
+
 def _settled(samples: Sequence[Sample], *, wanted: bool) -> Sample | None:
     """The first sample from which on all agree with what is wanted; None when the last one does not."""
     settled = None

@@ -8,12 +8,14 @@ import pytest
 from analysis.addressing import spare_block
 from analysis.convergence import judge_followed
 from analysis.expectation import remote_blocks
+from fixtures.outage import knows_address
 
 BOOKKEEPING = timedelta(seconds=5)
 """How long a cluster may take to note that a block was claimed, and whether it gives up an empty one."""
 
 
 @pytest.mark.disruptive
+@pytest.mark.needs("bgp")
 @pytest.mark.requirement("NET-ROUTE-017")
 def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
     """What comes up in a cluster is known in the others within the convergence time, and what goes is forgotten."""
@@ -55,6 +57,34 @@ def claim_and_release(churn, host, block, observers, budget):
         churn.follow(str(block), observers, churn.holds_routes([block]), appears=False, budget=budget, cause=cause)
     else:
         churn.remark(f"{host.node} kept the empty block {block}, so that its removal could not be watched")
+
+
+@pytest.mark.disruptive
+@pytest.mark.needs("tunnel-map")
+@pytest.mark.requirement("NET-ROUTE-017")
+def test_addresses_come_and_go_everywhere_in_time(plan, churn, evidence, require):
+    """What comes up in a cluster is known in the others within the convergence time, and what goes is forgotten."""
+    region, budget = plan.regions[0], plan.budgets.convergence
+    neighbour = churn.standing(on_host=False, inside=region.name)[-1]
+    observers = churn.standing(on_host=False, outside=region.name)
+    what = f"the pod {neighbour.address}"
+    if churn.in_order(region.name, observers, knows_address(neighbour.address), what=what):
+        pod = churn.start(region.name, neighbour.node)
+        subject, look = f"the address {pod.address} of a pod on {pod.node}", knows_address(pod.address)
+        cause = f"it did not come into the store of {region.name}, or the agent does not follow that store"
+        churn.follow(subject, observers, look, appears=True, budget=budget, cause=cause)
+        churn.stop(pod)
+        cause = f"it stayed in the store of {region.name}, or the agent did not hear of its end"
+        churn.follow(subject, observers, look, appears=False, budget=budget, cause=cause)
+
+    evidence.json("history.json", churn.history)
+    require(
+        judge_followed(
+            f"the address of a new pod is known to agents of the other clusters within {budget.total_seconds():g} s, "
+            "and that of a removed pod is forgotten within it",
+            churn.history,
+        )
+    )
 
 
 @pytest.mark.disruptive

@@ -18,6 +18,7 @@ def test_agents_know_all_nodes(plan, facts, require):
     require(judge_known_nodes(plan, facts.inventory, facts.addressing, facts.federation))
 
 
+@pytest.mark.needs("tunnel-map")
 @pytest.mark.requirement("NET-ROUTE-020")
 def test_agents_know_identities_of_all_clusters(plan, facts, require):
     """Identities of the other clusters are known, with the name of their cluster."""
