@@ -30,7 +30,10 @@ from provision.lab.cilium import wire
 from provision.lab.cilium.wire import Message
 
 DEADLINE_S = 3.0
-CONNECT_S = 2.0
+CONNECT_S = 1.0
+HANDSHAKE_S = 5.0
+"""Longer than a connection, which is the kernel's work: a handshake is a busy machine's."""
+
 BATCH = 100
 """etcd takes up to 128 operations in a transaction."""
 
@@ -454,14 +457,14 @@ class _Channel(Channel):
         failure: EtcdError = UnreachableError(f"no address is known for {self._target.host}")
         for address in self._target.addresses:
             try:
-                async with asyncio.timeout(CONNECT_S):
-                    return await self._connect_to(address)
+                return await self._connect_to(address)
             except ssl.SSLError as error:
                 failure = BadCertificateError(f"TLS with the store at {self._target}: {_tls_reason(error)}")
             except TimeoutError:
-                failure = UnreachableError(f"{address}:{self._target.port} does not answer within {CONNECT_S:.0f} s")
+                failure = UnreachableError(f"dial tcp {address}:{self._target.port}: i/o timeout")
             except OSError as error:
-                failure = UnreachableError(f"{address}:{self._target.port}: {error.strerror or error}")
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
+                failure = UnreachableError(f"dial tcp {address}:{self._target.port}: connect: {reason}")
         raise failure
 
     async def _connect_to(self, address: IPv4Address) -> H2Protocol:
@@ -471,9 +474,14 @@ class _Channel(Channel):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _TCP_OPTIONS:
                 end.setsockopt(socket.IPPROTO_TCP, option, value)
-            await loop.sock_connect(end, (str(address), self._target.port))
+            async with asyncio.timeout(CONNECT_S):
+                await loop.sock_connect(end, (str(address), self._target.port))
             transport, protocol = await loop.create_connection(
-                self._protocol_factory, sock=end, ssl=self._context, server_hostname=self._target.host
+                self._protocol_factory,
+                sock=end,
+                ssl=self._context,
+                server_hostname=self._target.host,
+                ssl_handshake_timeout=HANDSHAKE_S,
             )
         except BaseException:
             end.close()
