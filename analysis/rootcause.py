@@ -8,10 +8,15 @@ from enum import Enum
 
 
 class Layer(str, Enum):
-    """The layers that a packet between two pods stands on, lowest first; hygiene stands beside them."""
+    """The layers that a packet between two pods stands on, lowest first; hygiene stands beside them.
+
+    The control plane is what must be right before clusters can be in session at all: settings, certificates, ports and
+    rights. What they then tell each other is the RIB, whether BGP carries it or agents read it in each other's stores.
+    """
 
     ADDRESSING = "addressing"
     UNDERLAY = "underlay"
+    CONTROL = "control"
     SESSION = "session"
     RIB = "rib"
     FIB = "fib"
@@ -28,10 +33,12 @@ _OF_AREA = {
     "NET-MTU": Layer.ENCAPSULATION,
     "NET-POD": Layer.POLICY,
     "NET-POL": Layer.POLICY,
+    "MESH-CP": Layer.CONTROL,
 }
 """Areas that are not named here are services on top of the network."""
 
 _OF_REQUIREMENT = {
+    "NET-ROUTE-007": Layer.CONTROL,
     "NET-ROUTE-008": Layer.FIB,
     "NET-ROUTE-009": Layer.FIB,
     "NET-ROUTE-010": Layer.FIB,
@@ -42,10 +49,22 @@ _OF_REQUIREMENT = {
     "NET-ROUTE-015": Layer.ENCAPSULATION,
     "NET-ROUTE-016": Layer.RIB,
     "NET-ROUTE-018": Layer.RIB,
+    "NET-ROUTE-019": Layer.RIB,
+    "NET-ROUTE-020": Layer.RIB,
     "NET-POD-008": Layer.SERVICE,
     "NET-POD-012": Layer.SERVICE,
     "NET-POD-013": Layer.SERVICE,
     "NET-POD-014": Layer.HYGIENE,
+    "MESH-CP-001": Layer.SESSION,  # a routing agent without sessions, or a store without pod, is not Ready
+    "MESH-CP-002": Layer.SESSION,
+    "MESH-CP-003": Layer.RIB,
+    "MESH-CP-010": Layer.SERVICE,
+    "MESH-CP-011": Layer.SERVICE,
+    "MESH-CP-014": Layer.ENCAPSULATION,
+    "MESH-CP-015": Layer.POLICY,  # what nodes see of each other, as pods do in NET-POD
+    "MESH-CP-016": Layer.SESSION,
+    "MESH-CP-017": Layer.ENCAPSULATION,
+    "MESH-CP-018": Layer.SERVICE,
 }
 """Requirements whose layer is not that of their area."""
 
