@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-ANSWER_TIMEOUT_S = 5.0
+PATIENCE = timedelta(seconds=5)
 _ERROR_CODES = range(8000, 10000)
 
 
@@ -26,47 +29,48 @@ class Reply:
     lines: tuple[str, ...]
 
 
-async def reconfigure(socket: Path) -> None:
+async def reconfigure(control: Path) -> None:
     """Make BIRD read its configuration file again; sessions that did not change stay up.
 
     Raises:
         BirdRefusedError: the file is wrong; BIRD goes on as before.
         BirdError: BIRD does not answer.
     """
-    reply = await query(socket, "configure")
+    reply = await asyncio.to_thread(query, control, "configure")
     if reply.code in _ERROR_CODES:
-        raise BirdRefusedError(f"{socket}: {' '.join(reply.lines)}")
+        raise BirdRefusedError(f"{control}: {' '.join(reply.lines)}")
 
 
-async def query(socket: Path, command: str) -> Reply:
+def query(control: Path, command: str, within: timedelta = PATIENCE) -> Reply:
     """Put one command to the BIRD that listens on the socket.
 
     Raises:
-        BirdError: nobody listens there, or there is no whole answer within five seconds.
+        BirdError: nobody listens there, or it falls silent for that long before its answer is whole.
     """
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(str(socket))
-            try:
-                await _reply(reader)  # the greeting
-                writer.write(f"{command}\n".encode())
-                return await _reply(reader)
-            finally:
-                writer.close()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(within.total_seconds())
+            connection.connect(str(control))
+            with connection.makefile("rw", errors="replace") as stream:
+                _reply(stream)  # the greeting
+                stream.write(f"{command}\n")
+                stream.flush()
+                return _reply(stream)
     except TimeoutError:
-        raise BirdError(f"{socket}: no answer to {command!r} within {ANSWER_TIMEOUT_S:.0f} s") from None
-    except (OSError, asyncio.IncompleteReadError) as error:
-        raise BirdError(f"{socket}: {error}") from None
+        raise BirdError(f"{control}: no answer to {command!r} within {within.total_seconds():g} s") from None
+    except OSError as error:
+        raise BirdError(f"{control}: {error.strerror or error}") from None
 
 
-async def _reply(reader: asyncio.StreamReader) -> Reply:
+def _reply(stream: Iterable[str]) -> Reply:
     """Read up to the line whose code is followed by a blank; lines that begin with a blank have the code before."""
     lines = []
-    while True:
-        line = (await reader.readuntil(b"\n")).decode(errors="replace").rstrip("\n")
-        if line.startswith((" ", "+")):
-            lines.append(line[1:])
+    for line in stream:
+        text = line.rstrip("\n")
+        if text.startswith((" ", "+")):
+            lines.append(text[1:])
             continue
-        lines.append(line[5:])
-        if line[4:5] == " ":
-            return Reply(int(line[:4]), tuple(text for text in lines if text))
+        lines.append(text[5:])
+        if text[4:5] == " ":
+            return Reply(int(text[:4]), tuple(each for each in lines if each))
+    raise ConnectionAbortedError("it hung up in the middle of an answer")

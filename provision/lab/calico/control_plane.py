@@ -44,6 +44,16 @@ _CALICO_KINDS = (
 )
 
 
+def remote_cluster_name(region: str) -> str:
+    """The name of a RemoteClusterConfiguration for that region's cluster."""
+    return f"calico-cluster-{region}"
+
+
+def remote_name(name: str) -> str:
+    """A RemoteClusterConfiguration as Typha's log calls it."""
+    return f"RemoteClusterConfiguration({name})"
+
+
 def service_accounts() -> tuple[tuple[str, str], ...]:
     """Namespace and name of the accounts that the control plane uses, and of the one that other clusters do."""
     return (

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from provision.lab.calico.authentication import BGP_PASSWORD_KEY, BGP_SECRET, BGP_SECRET_NAMESPACE
-from provision.lab.calico.control_plane import FEDERATION_ACCOUNT, FEDERATION_NAMESPACE, NAMESPACE
+from provision.lab.calico.control_plane import (
+    FEDERATION_ACCOUNT,
+    FEDERATION_NAMESPACE,
+    NAMESPACE,
+    remote_cluster_name,
+)
 from provision.lab.calico.resources import GROUP
 from provision.lab.kube.identities import TIGERA_FEDERATION
 from provision.lab.kube.objects import KubeObject
@@ -104,11 +109,6 @@ def _kubeconfig(access: FederationAccess) -> str:
             "current-context": "remote",
         }
     )
-
-
-def remote_cluster_name(region: str) -> str:
-    """The name of a RemoteClusterConfiguration for that region's cluster."""
-    return f"calico-cluster-{region}"
 
 
 def _remote_cluster(region: str) -> KubeObject:

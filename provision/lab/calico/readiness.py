@@ -1,24 +1,30 @@
-"""When a node of a Calico lab is as planned: its kernel has every route, and its BIRD every session."""
+"""When a node of a Calico lab is as planned: its kernel has every route, its BIRD every session, Typha every cluster."""
 
 from __future__ import annotations
 
-import socket
+from datetime import timedelta
 
 from provision.lab.agents_config import host_tree
+from provision.lab.calico import bird
+from provision.lab.calico.control_plane import TYPHA_LOGS, remote_cluster_name, remote_name
 from provision.lab.readiness import NotReadyError, main_table
-from provision.lab.topology import LabNode, LabTopology
+from provision.lab.topology import LabNode, LabRegion, LabTopology
 
-_ANSWER_TIMEOUT_S = 0.5
+BIRD_SOCKET = "var/run/calico/bird.ctl"
+_PATIENCE = timedelta(seconds=0.5)
+_IN_SYNC = "in-sync"
 
 
 def check_node(topology: LabTopology, node: LabNode) -> None:
-    """The node's routes and its BGP sessions are there.
+    """The node's routes and its BGP sessions are there; of a control plane node, its cluster follows the others too.
 
     Raises:
         NotReadyError: one is missing.
     """
     check_routes(topology, node)
     check_sessions(topology, node)
+    if node.is_control_plane:
+        check_federation(topology, topology.region(node.region))
 
 
 def check_routes(topology: LabTopology, node: LabNode) -> None:
@@ -44,31 +50,27 @@ def check_sessions(topology: LabTopology, node: LabNode) -> None:
     others = len(topology.region(node.region).nodes) - 1
     wanted = others + len(topology.regions) - 1 if node.is_reflector else 1
     try:
-        sessions = [line for line in ask_bird(node, "show protocols") if " BGP " in line]
-    except OSError as error:
-        raise NotReadyError(f"BIRD on {node.name} does not answer: {error.strerror or error}") from None
+        reply = bird.query(host_tree(node.name) / BIRD_SOCKET, "show protocols", _PATIENCE)
+    except bird.BirdError as error:
+        raise NotReadyError(f"BIRD on {node.name} does not answer: {error}") from None
+    sessions = [line for line in reply.lines if " BGP " in line]
     established = sum("Established" in line for line in sessions)
     if established != wanted:
         raise NotReadyError(f"{node.name} has {established} of {wanted} BGP sessions established")
 
 
-def ask_bird(node: LabNode, command: str) -> list[str]:
-    """Put a command to the node's BIRD over its control socket and return the lines of the answer.
+def check_federation(topology: LabTopology, region: LabRegion) -> None:
+    """Typha, wherever in the region it runs, follows the cluster of every other region.
 
     Raises:
-        OSError: BIRD is not there, or does not answer in time.
+        NotReadyError: it does not, or none has run yet.
     """
-    with socket.socket(socket.AF_UNIX) as control:
-        control.settimeout(_ANSWER_TIMEOUT_S)
-        control.connect(str(host_tree(node.name) / "var/run/calico/bird.ctl"))
-        with control.makefile("rw") as stream:
-            stream.readline()  # the greeting
-            stream.write(f"{command}\n")
-            stream.flush()
-            lines = []
-            # Lines start with a four-digit code; the last one of an answer has 0xxx, 8xxx or 9xxx and a space after it.
-            for line in stream:
-                if line[:1] in "089" and line[4:5] == " ":
-                    break
-                lines.append(line.rstrip("\n"))
-            return lines
+    logs = [log for node in region.nodes for log in (host_tree(node.name) / TYPHA_LOGS).glob("*.log")]
+    words = max(logs, key=lambda log: log.stat().st_mtime).read_text() if logs else ""
+    for other in topology.regions:
+        name = remote_name(remote_cluster_name(other.name))
+        told = [line for line in words.splitlines() if name in line]
+        if other is not region and not (told and _IN_SYNC in told[-1]):
+            raise NotReadyError(
+                f"Typha of {region.name} does not follow {other.name}: {told[-1] if told else 'no word'}"
+            )

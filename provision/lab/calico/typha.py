@@ -26,7 +26,7 @@ import yaml
 
 from provision.lab import netns
 from provision.lab.agents_config import host_tree
-from provision.lab.calico.control_plane import NAMESPACE, TYPHA, TYPHA_HEALTH_PORT, TYPHA_LOGS
+from provision.lab.calico.control_plane import NAMESPACE, TYPHA, TYPHA_HEALTH_PORT, TYPHA_LOGS, remote_name
 from provision.lab.calico.resources import REMOTE_CLUSTERS
 from provision.lab.kube.client import (
     NODES,
@@ -176,11 +176,6 @@ class _Run:
             task.cancel()
         self._health.cancel()
         self._log.close()
-
-
-def remote_name(name: str) -> str:
-    """A RemoteClusterConfiguration as Typha's log calls it."""
-    return f"RemoteClusterConfiguration({name})"
 
 
 async def _follow_remote(name: str, access: RemoteAccess, node: LabNode, words: _Log) -> None:

@@ -23,7 +23,7 @@ def ask(folder, answer, command="show protocols"):
         async with await asyncio.start_unix_server(serve, socket):
             if command == "configure":
                 return await bird.reconfigure(socket)
-            return await bird.query(socket, command)
+            return await asyncio.to_thread(bird.query, socket, command)
 
     return asyncio.run(talk())
 
@@ -50,4 +50,4 @@ def test_half_an_answer_is_none(tmp_path):
 
 def test_a_daemon_that_is_not_there_is_named_by_its_socket(tmp_path):
     with pytest.raises(bird.BirdError, match=r"nowhere\.ctl"):
-        asyncio.run(bird.query(tmp_path / "nowhere.ctl", "show status"))
+        bird.query(tmp_path / "nowhere.ctl", "show status")
