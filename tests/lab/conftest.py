@@ -15,7 +15,7 @@ from provision.lab.host import LabUnavailableError, isolation
 from provision.lab.kube.real.assets import API_SERVER, OPTION, find_assets
 from provision.lab.launcher import await_stage, launch
 from provision.lab.stages import Stage
-from provision.lab.topology import aws_calico
+from provision.lab.topology import aws_calico, azure_cilium
 from provision.provider import NoProgress
 
 PROJECT = Path(__file__).parents[2]
@@ -76,5 +76,27 @@ def at(lab, provision):
 
     def run(place, *command, **options):
         return provision("exec", lab.state.name, place, "--", *command, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cilium_lab(home):
+    """A small lab of the other profile, ready; it ends with this process."""
+    topology = azure_cilium(f"cilium-{os.getpid()}", regions=2, nodes=2)
+    lab = launch(topology, state.claim(topology.name), progress=NoProgress())
+    try:
+        await_stage(lab, Stage.READY, progress=NoProgress())
+        yield lab
+    finally:
+        state.remove(lab)
+
+
+@pytest.fixture(scope="session")
+def at_cilium(cilium_lab, provision):
+    """Run a command at a place of that lab: `at_cilium("eastus/node-1", "ip", "route")`."""
+
+    def run(place, *command, **options):
+        return provision("exec", cilium_lab.state.name, place, "--", *command, **options)
 
     return run
