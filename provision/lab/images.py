@@ -83,7 +83,7 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
 def container_programs(container: Mapping[str, Any]) -> dict[str, Path]:
     """The programs that a container's image brings, which are elsewhere on the host: files by their names in $PATH."""
     name = _name(container["image"])
-    if name.endswith("cilium/cilium") and _CILIUM_TOOL.exists():
+    if name.endswith("cilium/cilium"):
         return dict.fromkeys(_CILIUM_TOOLS, _CILIUM_TOOL)
     return {"etcd": etcd_program()} if name.endswith("etcd") else {}
 
