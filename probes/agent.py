@@ -1128,6 +1128,9 @@ def read_line(sock: Socket) -> bytes:
 # --- TLS ------------------------------------------------------------------------------------------------------------
 
 
+TLS_CERTIFICATE = 11  # type of the handshake message (RFC 5246, 7.4.2; RFC 8446, 4.4.2)
+
+
 def tls(operation: dict[str, Any], end: float) -> dict[str, Any]:
     """A handshake with every target, all at once."""
     import threading  # these take a while to import, and no other plan needs them
@@ -1149,13 +1152,14 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
     """Connect, agree on TLS, listen, speak, listen.
 
     Gives back the TCP `outcome` and, when it is open: `secured` when the handshake succeeded, `protocol`, `certificate`
-    (base64 DER), `alert` when the other side refused in words of TLS, `heard` (base64), `closed` when it hung up, and
-    `detail` when it failed in another way.
+    (base64 DER, also of a handshake that failed after it), `alert` when the other side refused in words of TLS, `heard`
+    (base64), `closed` when it hung up, and `detail` when it failed in another way.
     """
     import base64
     import ssl
 
     answer: dict[str, Any] = {}
+    certificates: list[bytes] = []
     timeout = max(0.001, min(timeout, end - time.monotonic()))
     try:
         sock = connect(target["address"], target["port"], timeout)
@@ -1167,10 +1171,9 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
     answer["outcome"] = OPEN
     try:
         if not target.get("plain"):
-            sock = secure(sock, target)
+            sock = secure(sock, target, certificates)
             answer["secured"] = True
             answer["protocol"] = sock.version()
-            answer["certificate"] = base64.b64encode(sock.getpeercert(binary_form=True) or b"").decode("ascii")
         heard = listen_for(sock, patience)
         if heard is None and target.get("request"):
             sock.sendall(base64.b64decode(target["request"]))
@@ -1185,17 +1188,26 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
         answer["detail"] = str(error)
     finally:
         sock.close()
+    answer["certificate"] = base64.b64encode(b"".join(certificates[:1])).decode("ascii")
     return answer
 
 
-def secure(sock: Any, target: dict[str, Any]) -> Any:
-    """Put TLS around the connection, verifying nothing."""
+def secure(sock: Any, target: dict[str, Any], certificates: list[bytes]) -> Any:
+    """Put TLS around the connection, verifying nothing; the other side's certificates are added to the list."""
     import ssl
+
+    def overhear(_sock: Any, direction: str, version: int, _content: int, kind: int, message: bytes) -> None:
+        # `getpeercert` has nothing to say of a handshake that failed, and in TLS 1.2 it fails where we are refused.
+        if direction == "read" and kind == TLS_CERTIFICATE:
+            place = 4 + 3 + (1 + message[4] if version == ssl.TLSVersion.TLSv1_3 else 0)
+            size = int.from_bytes(message[place : place + 3], "big")
+            certificates.append(message[place + 3 : place + 3 + size])
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])
+    context._msg_callback = overhear  # type: ignore[attr-defined]
     if target.get("certificate"):
         # The library takes certificates from files only; this one is in memory and has no name.
         memory = os.memfd_create("certificate")

@@ -171,7 +171,7 @@ def store_questions(number: int, setting: StoreSetting, key: str, *, counted: bo
     """
     store = f"--kvstore etcd --kvstore-opt {shlex.quote(f'etcd.config={setting.file}')}"
     own = shlex.quote(f"cilium/cluster-config/{setting.fact.remote}")
-    written = f'"$0" kvstore set {key} --key {key} --value meshproof {store}'
+    written = f'"$0" kvstore set --key {key} --value meshproof {store}'
     removed = f'"$0" kvstore delete {key} {store} >/dev/null'
     questions = {
         f"read-{number}": f'"$cilium" kvstore get {own} {store}',

@@ -72,6 +72,11 @@ def test_who_shows_no_certificate_is_refused_also_when_that_comes_after_the_hand
     assert not answer.get("heard")
 
 
+def test_who_is_refused_has_seen_the_server_s_certificate_all_the_same(pod, port, server):
+    answer = handshake(pod, port)
+    assert base64.b64decode(answer["certificate"]) == ssl.PEM_cert_to_DER_cert(server[0].certificate)
+
+
 def test_who_shows_a_foreign_certificate_is_refused(pod, port):
     answer = handshake(pod, port, throwaway_credential("remote"))
     assert "ALERT" in answer["alert"]

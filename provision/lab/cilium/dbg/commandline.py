@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_WITH_VALUE = frozenset({"output", "kvstore", "kvstore-opt", "value", "timeout", "host"})
+_WITH_VALUE = frozenset({"output", "kvstore", "kvstore-opt", "key", "value", "timeout", "host"})
 _SHORT = {"o": "output", "D": "debug", "h": "help", "n": "numeric", "a": "all"}
 
 

@@ -44,11 +44,14 @@ async def kvstore(command: CommandLine, root: Path, agent: Agent) -> Reply:
     """The answer to `kvstore get|set|delete`.
 
     Args:
-        command: the words "kvstore", what to do, and the key; with --kvstore-opt etcd.config=FILE.
+        command: the words "kvstore", what to do, and the key (of `set` also as --key); with
+            --kvstore-opt etcd.config=FILE.
         root: where the files of the pod that asks are seen.
         agent: from whose node the store is reached.
     """
     match command.words[1:]:
+        case ["set" as action] if key := command.options.get("key", ""):
+            pass
         case [("get" | "set" | "delete") as action, key]:
             pass
         case [("get" | "set" | "delete"), *_]:
