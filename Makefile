@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup verify test check prove bench lab-up lab-down kube-assets schema clean
+.PHONY: help setup verify test check prove bench plots lab-up lab-down kube-assets schema clean
 
 PYTHON_BIN := .venv/bin/python
 PYTEST := $(PYTHON_BIN) -m pytest
@@ -45,6 +45,10 @@ prove: ## Plant every fault of the catalogue and see the checks turn red (report
 bench: ## Measure speed and memory (reports/bench.json)
 	@tools/setup.sh --dev
 	@$(PYTHON_BIN) tools/bench.py $(ARGS)
+
+plots: ## Draw what bench measured of growth (docs/performance/*.svg)
+	@tools/setup.sh --dev
+	@$(PYTHON_BIN) tools/plots.py $(ARGS)
 
 lab-up: ## Bring the lab NAME up and keep it
 	@tools/setup.sh

@@ -36,6 +36,7 @@ STYLE = {
     "svg.hashsalt": "meshproof",
     "font.size": 9,
     "text.color": GREY,
+    "axes.facecolor": "none",
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,
     "axes.titlesize": 9,
