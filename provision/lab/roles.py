@@ -21,8 +21,9 @@ _CILIUM = "cilium.io"
 
 _Rule = tuple[str, Sequence[str], Sequence[str]]
 
+# Not by the names of Kubernetes' own roles, which a real API server has from the start.
 _ROLES: dict[str, tuple[_Rule, ...]] = {
-    "system:node-agent": (
+    "meshproof:node-agents": (
         ("", ("nodes", "pods"), (*_READ, "create", "delete", "patch", "update")),
         ("", ("nodes/status", "pods/status"), ("patch", "update")),
         ("", ("configmaps", "secrets", "services", "serviceaccounts", "namespaces"), _READ),
@@ -31,7 +32,7 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
         ("", ("events",), ("create", "patch", "update")),
         ("coordination.k8s.io", ("leases",), ("get", "create", "patch", "update")),
     ),
-    "system:kube-controller-manager": (
+    "meshproof:controllers": (
         ("", ("pods", "services", "nodes", "configmaps", "secrets"), _READ),
         ("", ("pods", "endpoints", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _WRITE),
         ("", ("endpoints", "namespaces", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _READ),
@@ -50,7 +51,7 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
         ("discovery.k8s.io", ("endpointslices",), (*_READ, *_WRITE)),
         ("coordination.k8s.io", ("leases",), (*_READ, *_WRITE)),
     ),
-    "system:node-proxier": (
+    "meshproof:kube-proxy": (
         ("", ("services", "nodes", "configmaps", "pods"), _READ),
         ("discovery.k8s.io", ("endpointslices",), _READ),
         ("", ("events",), ("create", "patch", "update")),
@@ -83,12 +84,12 @@ _MESH_ROLES: dict[Cni, dict[str, tuple[_Rule, ...]]] = {
 }
 
 _SUBJECTS: dict[str, KubeObject] = {
-    "system:node-agent": {"apiGroup": _RBAC, "kind": "User", "name": NODE_AGENT.user},
-    "system:kube-controller-manager": {"apiGroup": _RBAC, "kind": "User", "name": CONTROLLER_MANAGER.user},
+    "meshproof:node-agents": {"apiGroup": _RBAC, "kind": "User", "name": NODE_AGENT.user},
+    "meshproof:controllers": {"apiGroup": _RBAC, "kind": "User", "name": CONTROLLER_MANAGER.user},
     "calico-node": {"kind": "ServiceAccount", "name": "calico-node", "namespace": "calico-system"},
     "cilium": {"kind": "ServiceAccount", "name": "cilium", "namespace": "kube-system"},
     "cilium-operator": {"kind": "ServiceAccount", "name": "cilium-operator", "namespace": "kube-system"},
-    "system:node-proxier": {"apiGroup": _RBAC, "kind": "User", "name": KUBE_PROXY.user},
+    "meshproof:kube-proxy": {"apiGroup": _RBAC, "kind": "User", "name": KUBE_PROXY.user},
 }
 
 

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from provision.lab.kube.apiserver.config import ClusterConfig
+from provision.lab.kube.apiserver.endpoints import LOOPBACK, first_listeners, node_listeners
 from provision.lab.kube.client import ApiClient, ApiError
 from provision.lab.kube.identities import ADMIN
 from provision.lab.kube.real import relay
@@ -23,7 +24,6 @@ from provision.lab.kube.real.config import RealConfig, read_config
 from provision.lab.kube.real.lifecycle import NamespaceLifecycle
 from provision.lab.kube.real.load import LoadError, load
 from provision.lab.kube.real.servers import (
-    LOOPBACK,
     Server,
     ServerError,
     ServerFiles,
@@ -34,7 +34,6 @@ from provision.lab.kube.real.servers import (
 )
 
 LOOK_EVERY_S = 0.02
-BACKLOG = 128
 
 
 async def serve(config: RealConfig) -> None:
@@ -80,10 +79,17 @@ async def _serve_cluster(
     group.create_task(NamespaceLifecycle(client, cluster.ca).run())
     if cluster.seed:
         await load(client, json.loads(cluster.seed.read_text()))
-    listeners = _listeners(cluster)
-    for listener in listeners:
-        clients.callback((await relay.listen(listener, LOOPBACK, port)).close)
-    return [listener.getsockname()[1] for listener in listeners]
+
+    async def open_at(listeners: list[socket.socket]) -> list[int]:
+        for listener in listeners:
+            clients.callback((await relay.listen(listener, LOOPBACK, port)).close)
+        return [listener.getsockname()[1] for listener in listeners]
+
+    async def open_at_nodes() -> None:
+        await open_at(await node_listeners(cluster))
+
+    group.create_task(open_at_nodes())
+    return await open_at(first_listeners(cluster))
 
 
 def _admin_token(tokens: Path) -> str:
@@ -96,12 +102,6 @@ async def _is_ready(client: ApiClient) -> bool:
     except ApiError:
         return False
     return True
-
-
-def _listeners(cluster: ClusterConfig) -> list[socket.socket]:
-    inherited = [] if cluster.fd is None else [socket.socket(fileno=cluster.fd)]
-    own = [] if cluster.port is None else [socket.create_server((LOOPBACK, cluster.port), backlog=BACKLOG)]
-    return inherited + own
 
 
 async def _run(config: RealConfig) -> None:

@@ -11,10 +11,10 @@ from io import StringIO
 from pathlib import Path
 
 from provision.lab.kube.apiserver.config import ClusterConfig
+from provision.lab.kube.apiserver.endpoints import LOOPBACK
 from provision.lab.kube.pki import write_secret
 from provision.lab.kube.real.assets import API_SERVER, ETCD
 
-LOOPBACK = "127.0.0.1"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 # Each is one half of something: a controller that the lab has not would take away again what it puts on new nodes (a
