@@ -166,12 +166,12 @@ class AgentLife:
         others = [node for remote in self._remotes.values() for node in remote.knowledge.nodes.values()]
         return tuple(sorted(own, key=lambda node: node.source is not NodeSource.LOCAL)) + tuple(others)
 
-    async def state(self) -> AgentState:
-        """A picture of this moment."""
+    async def state(self, *, maps: bool = False) -> AgentState:
+        """A picture of this moment; tunnels and the ipcache, for which the kernel is asked, only with `maps`."""
         place = self._place
         nodes = self.nodes()
         own = next((node for node in nodes if node.source is NodeSource.LOCAL), None)
-        tunnels = await asyncio.to_thread(place.datapath.tunnel_map)
+        tunnels = await asyncio.to_thread(place.datapath.tunnel_map) if maps else ()
         kubernetes_version, kubernetes_error = await self._ask_kubernetes()
         entries = self._endpoints.entries
         allocated = [(entry.address, f"{entry.namespace}/{entry.pod}") for entry in entries]
@@ -194,7 +194,7 @@ class AgentLife:
             allocated=tuple(sorted(allocated)),
             nodes=nodes,
             tunnels=tunnels,
-            ipcache=self._ipcache(nodes, tunnels),
+            ipcache=self._ipcache(nodes, tunnels) if maps else (),
             identities=self._identities(),
             endpoints=entries,
             services=self._services(),

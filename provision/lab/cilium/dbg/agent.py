@@ -35,6 +35,6 @@ class Agent(Protocol):
         """Has a fresh round of health probes."""
         ...
 
-    async def state(self) -> AgentState:
-        """A picture of this moment."""
+    async def state(self, *, maps: bool = False) -> AgentState:
+        """A picture of this moment, on demand with what the kernel's maps hold."""
         ...

@@ -49,7 +49,8 @@ async def answer(question: Question, agent: Agent) -> Reply:
     root = Path(f"/proc/{question.pid}/root")
     match command.words:
         case ["status"]:
-            await agent.probe()
+            if command.output != "json":  # which has no word on other nodes' health
+                await agent.probe()
             return render_status(await agent.state(), command, datetime.now(UTC))
         case ["version"]:
             return render_version(agent.version, command)
@@ -59,7 +60,7 @@ async def answer(question: Question, agent: Agent) -> Reply:
             return await kvstore(command, root, agent)
         case ["troubleshoot", "clustermesh", *names] if _minor(agent) >= TROUBLESHOOT_SINCE:
             return await troubleshoot(names, (await agent.state()).cluster, root, agent)
-    return render_list(await agent.state(), command, program)
+    return render_list(await agent.state(maps=command.words[:1] == ("bpf",)), command, program)
 
 
 def render_list(state: AgentState, command: CommandLine, program: str = "cilium-dbg") -> Reply:

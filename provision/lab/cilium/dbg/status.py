@@ -54,7 +54,7 @@ def _model(state: AgentState) -> dict[str, Any]:
     kubernetes = (FAILURE, state.kubernetes_error) if state.kubernetes_error else (OK, state.kubernetes_version)
     model: dict[str, Any] = {
         "cilium": {"state": word, "msg": message},
-        "cluster": {"ciliumHealth": {"state": OK if state.health else "Warning"}, "self": _self(state)},
+        "cluster": {"ciliumHealth": {"state": _health_daemon(settings)}, "self": _self(state)},
         "cluster-mesh": _mesh(state),
         "controllers": [_controller(controller) for controller in state.controllers],
         "datapath-mode": settings.get("datapath-mode", "veth"),
@@ -144,7 +144,7 @@ def _lines(state: AgentState, options: StatusOptions, now: datetime) -> Iterator
     yield _row("Kubernetes", f"{kubernetes[0]}   {kubernetes[1]}")
     yield _row("KubeProxyReplacement", settings.get("kube-proxy-replacement", "false").capitalize())
     yield _row("Cilium", f"{word}   {message}")
-    yield _row("Cilium health daemon", OK if state.health else "Warning   no probe has been made")
+    yield _row("Cilium health daemon", _health_daemon(settings))
     yield _row("IPAM", _ipam(state))
     if options.all_addresses:
         yield "Allocated addresses:"
@@ -236,6 +236,10 @@ def health_lines(report: HealthReport, now: datetime, *, everything: bool = Fals
 
 def _row(heading: str, text: str) -> str:
     return f"{heading}:".ljust(_HEADING) + text
+
+
+def _health_daemon(settings: dict[str, str]) -> str:
+    return OK if settings.get("enable-health-checking", "true") == "true" else DISABLED
 
 
 def _self(state: AgentState) -> str:
