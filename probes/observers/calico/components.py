@@ -14,6 +14,7 @@ from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
 from probes.observers.calico.addressing import read_pool
 from probes.observers.kernel import observe_kernels
+from probes.observers.workloads import read_workload
 from probes.permissions import CALICO_WORKLOADS, OPERATOR_GROUP
 
 NO_TABLE = 0
@@ -85,24 +86,6 @@ def read_tigera_status(region: str, item: KubeObject) -> Component:
         healthy=available and "True" not in (states.get("Progressing"), states.get("Degraded")) if conditions else None,
         message="; ".join(told) or ("" if available else "not Available"),
     )
-
-
-def read_workload(region: str, plural: str, item: KubeObject) -> Component:
-    """A DaemonSet or Deployment: its replicas, and the version in its image's tag."""
-    name, spec, status = item["metadata"]["name"], item["spec"], item.get("status") or {}
-    if plural == "daemonsets":
-        wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
-    else:
-        wanted, ready = spec.get("replicas", 1), status.get("readyReplicas", 0)
-    containers = spec["template"]["spec"]["containers"]
-    main = next((each for each in containers if each["name"] == name), containers[0])
-    return Component(region, name, None, wanted, ready, image_tag(main["image"]))
-
-
-def image_tag(image: str) -> str:
-    """The tag of an image's name, "" when it has none."""
-    name = image.partition("@")[0].rpartition("/")[2]
-    return name.partition(":")[2]
 
 
 def read_datapath(region: str, node: str, links: Iterable[Link], pools: list[Pool] | None) -> Datapath:

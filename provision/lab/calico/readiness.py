@@ -1,4 +1,4 @@
-"""When a node of a Calico lab is as planned: its kernel has every route, its BIRD every session, Typha every cluster."""
+"""When a node of a Calico lab is as planned: kernel routes, BIRD sessions, and Typha that follows every cluster."""
 
 from __future__ import annotations
 
