@@ -11,7 +11,7 @@ from typing import TypeVar
 from analysis.cilium import CiliumParseError
 from analysis.facts import Gap
 from probes.cluster import Cluster, KubeObject
-from probes.errors import ExecFailed, ProbeError
+from probes.errors import ExecFailed, PodGone, ProbeError
 from probes.mesh import Mesh
 from probes.permissions import CILIUM_GROUP, CILIUM_NAMESPACE
 
@@ -78,23 +78,35 @@ class AgentPod:
     pod: KubeObject
 
 
-def cilium_pods(cluster: Cluster) -> list[AgentPod]:
+def cilium_pods(cluster: Cluster) -> list[KubeObject]:
     """The agents' pods that run. Raises ApiError."""
-    pods = cluster.items("/api/v1/pods", labelSelector=AGENT_SELECTOR)
     return [
-        AgentPod(cluster.region, pod["spec"]["nodeName"], pod)
-        for pod in pods
+        pod
+        for pod in cluster.items("/api/v1/pods", labelSelector=AGENT_SELECTOR)
         if pod["metadata"]["namespace"] == CILIUM_NAMESPACE
         and pod.get("status", {}).get("phase") == "Running"
         and not pod["metadata"].get("deletionTimestamp")
     ]
 
 
-def all_cilium_pods(mesh: Mesh, what: str) -> tuple[list[AgentPod], list[Gap]]:
+def agents_of(cluster: Cluster) -> list[AgentPod]:
+    """The agents of a cluster. Raises ApiError."""
+    return [AgentPod(cluster.region, pod["spec"]["nodeName"], pod) for pod in cilium_pods(cluster)]
+
+
+def agent_on(cluster: Cluster, node: str) -> AgentPod:
+    """The agent of a node. Raises ProbeError: there is none, or it cannot be looked for."""
+    found = next((agent for agent in agents_of(cluster) if agent.node == node), None)
+    if found is None:
+        raise PodGone(f"{cluster.region}: no cilium pod runs on node {node}")
+    return found
+
+
+def all_agents(mesh: Mesh, what: str) -> tuple[list[AgentPod], list[Gap]]:
     """The agents' pods of all regions; where there are none, `what` could not be had."""
     pods: list[AgentPod] = []
     gaps: list[Gap] = []
-    for region, found in mesh.each_region(cilium_pods):
+    for region, found in mesh.each_region(agents_of):
         if isinstance(found, ProbeError):
             gaps.append(Gap(region, what, str(found)))
         elif not found:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from analysis.facts import FibRoute, Forwarding, Gap, Link
+from analysis.plan import Plan
 from probes.client import run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
@@ -42,6 +43,12 @@ def observe_kernels(mesh: Mesh, probe_set: ProbeSet, table: int | None = None) -
             routes += read_routes(pod.region, pod.node, tables, table)
             links += read_links(pod.region, pod.node, tables)
     return Forwarding(tuple(routes), tuple(links), gaps=tuple(gaps))
+
+
+def routed_prefixes(cluster: Cluster, observer: ProbePod, _plan: Plan) -> set[IPv4Network]:
+    """The prefixes that the kernel of a probe's node forwards. Raises ProbeError."""
+    routes = read_routes(observer.region, observer.node, _kernel_tables(cluster, observer))
+    return {route.prefix for route in routes if route.kind == "unicast"}
 
 
 def _kernel_tables(cluster: Cluster, pod: ProbePod) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.cilium import AgentStatus, parse_status
 from analysis.facts import Component, Components, Datapath, Gap, Link
-from probes.cilium import AgentPod, all_cilium_pods, ask_agents, config_map
+from probes.cilium import AgentPod, all_agents, ask_agents, config_map
 from probes.cluster import Cluster
 from probes.deploy import ProbeSet
 from probes.errors import ProbeError
@@ -42,7 +42,7 @@ def observe_components(mesh: Mesh, probe_set: ProbeSet) -> Components:
     kernels = observe_kernels(mesh, probe_set, table=MAIN_TABLE)
     for link in kernels.links:
         links[link.region, link.node].append(link)
-    agents, unasked = all_cilium_pods(mesh, "the agents' state")
+    agents, unasked = all_agents(mesh, "the agents' state")
     datapaths: list[Datapath] = []
     for agent, told in ask_agents(mesh, agents, STATUS):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.cilium import AgentStatus, parse_status
 from analysis.facts import ClusterIdentity, Gap, MeshConfiguration
-from probes.cilium import ask_agent, cilium_pods, config_map
+from probes.cilium import agents_of, ask_agent, config_map
 from probes.cluster import Cluster
 from probes.deploy import ProbeSet
 from probes.errors import ProbeError
@@ -30,7 +30,7 @@ def observe_configuration(mesh: Mesh, _probe_set: ProbeSet) -> MeshConfiguration
 
 def _identities(cluster: Cluster) -> list[ClusterIdentity]:
     configured = read_identity(cluster.region, config_map(cluster, CILIUM_CONFIG))
-    agents = cilium_pods(cluster)
+    agents = agents_of(cluster)
     if not agents:
         return [configured]
     told = ask_agent(cluster, agents[0], STATUS)["status"].read(parse_status)

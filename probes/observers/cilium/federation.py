@@ -27,7 +27,7 @@ from analysis.expectation import mesh_name
 from analysis.facts import Federation, Gap, GlobalService, KnownIdentity, KnownNode, NodeHealth, RemoteCluster
 from analysis.plan import Plan
 from analysis.prefixes import PrefixTable
-from probes.cilium import AgentPod, Answer, all_cilium_pods, ask_agent, ask_agents
+from probes.cilium import AgentPod, Answer, all_agents, ask_agent, ask_agents
 from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbeSet
 from probes.errors import ProbeError
@@ -73,7 +73,7 @@ class _Seen:
 def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
     """Ask every agent, then try the stores."""
     plan, seen = mesh.fleet.plan, _Seen()
-    agents, unasked = all_cilium_pods(mesh, "what agents know of other clusters")
+    agents, unasked = all_agents(mesh, "what agents know of other clusters")
     seen.gaps += unasked
     spokesmen: dict[str, AgentPod] = {}
     for agent, told in ask_agents(mesh, agents, QUESTIONS):

@@ -15,8 +15,9 @@ from analysis.cilium import IpcacheEntry, ListedNode, parse_ipcache, parse_nodes
 from analysis.facts import FibRoute, Forwarding, Gap
 from analysis.plan import Encapsulation, Plan
 from analysis.prefixes import PrefixTable
-from probes.cilium import AgentPod, Answer, all_cilium_pods, ask_agents
-from probes.deploy import ProbeSet
+from probes.cilium import AgentPod, Answer, agent_on, all_agents, ask_agent, ask_agents
+from probes.cluster import Cluster
+from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ProbeError
 from probes.mesh import Mesh
 from probes.observers.kernel import MAIN_TABLE, observe_kernels
@@ -34,7 +35,7 @@ MAPS = {
 def observe_forwarding(mesh: Mesh, probe_set: ProbeSet) -> Forwarding:
     """Read the main tables of the kernels through the probes on the hosts, and the maps in the cilium pods."""
     kernels = observe_kernels(mesh, probe_set, table=MAIN_TABLE)
-    agents, gaps = all_cilium_pods(mesh, "tunnel maps")
+    agents, gaps = all_agents(mesh, "tunnel maps")
     own: dict[tuple[str, str], list[FibRoute]] = {}
     for route in kernels.routes:
         own.setdefault((route.region, route.node), []).append(route)
@@ -49,6 +50,11 @@ def observe_forwarding(mesh: Mesh, probe_set: ProbeSet) -> Forwarding:
         else:
             routes += forwarded(mesh.fleet.plan, agent, own.get((agent.region, agent.node), ()), tunnels)
     return replace(kernels, routes=tuple(routes), gaps=(*kernels.gaps, *gaps))
+
+
+def tunnelled_prefixes(cluster: Cluster, observer: ProbePod, plan: Plan) -> set[IPv4Network]:
+    """The prefixes that a probe's node sends on into tunnels. Raises ProbeError."""
+    return set(read_tunnels(plan, ask_agent(cluster, agent_on(cluster, observer.node), MAPS)))
 
 
 def read_tunnels(plan: Plan, told: Mapping[str, Answer]) -> dict[IPv4Network, IPv4Address]:
