@@ -84,9 +84,10 @@ class _Loader:
         except (AlreadyExists, Invalid) as refusal:
             # Made by the server itself, or by an attempt whose answer was lost. Of a Service the server says that its
             # address is taken before it says that its name is.
-            kept = {key: value for key, value in obj.items() if key != "status"}
+            wish = {key: value for key, value in obj.items() if key != "status"}
+            wish["metadata"] = {key: value for key, value in metadata.items() if key != "uid"}
             try:
-                await self._client.patch(resource, name, kept, namespace, kind=Patch.MERGE)
+                await self._client.patch(resource, name, wish, namespace, kind=Patch.MERGE)
             except NotFound:
                 raise refusal from None
         if kind.has_status and "status" in obj:
