@@ -25,6 +25,7 @@ from provision.lab.cilium.etcd import (
     Tls,
     UnreachableError,
 )
+from provision.lab.cilium.names import mesh_name
 from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
 from provision.lab.cilium.settings import EtcdSettings
 from provision.lab.cilium.state import NodeSource
@@ -70,7 +71,7 @@ class Store:
         ca = (mesh or self.mesh).authority.certificate.read_bytes()
         return Tls(ca, pair.certificate.read_bytes(), pair.key.read_bytes()) if pair else Tls(ca)
 
-    def target(self, host: str = pki.mesh_name(WEST)) -> Target:
+    def target(self, host: str = mesh_name(WEST)) -> Target:
         return Target(None, host, (LOOPBACK,), self.port)
 
     async def connect(self, pair: pki.KeyPair | None) -> EtcdClient:
@@ -252,7 +253,7 @@ class LoopbackAgent:
         self.settings_folder = folder
 
     def resolve(self, host: str) -> tuple[IPv4Address, ...]:
-        return (LOOPBACK,) if host == pki.mesh_name(WEST) else ()
+        return (LOOPBACK,) if host == mesh_name(WEST) else ()
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def pod(store, tmp_path):
     shutil.copy(remote(store).certificate, folder / "client.crt")
     shutil.copy(remote(store).key, folder / "client.key")
     inside = PurePosixPath("/var/lib/cilium/clustermesh")
-    endpoint = f"https://{pki.mesh_name(WEST)}:{store.port}"
+    endpoint = f"https://{mesh_name(WEST)}:{store.port}"
     told = EtcdSettings((endpoint,), inside / "ca.crt", inside / "client.crt", inside / "client.key")
     (folder / WEST).write_text(told.to_yaml())
     return tmp_path / "root"

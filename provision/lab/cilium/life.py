@@ -111,6 +111,7 @@ class AgentLife:
         node = place.node
         self._endpoints = LocalEndpoints(node.name, node.address, self._cluster, place.watch, place.allocator)
         self._health = HealthProber(node.netns, f"{self._cluster.name}/{node.name}", self.nodes)
+        self._probes_health = self._settings.get("enable-health-checking", "true") == "true"
         self._failures: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -125,7 +126,8 @@ class AgentLife:
             tasks.create_task(self._keep_endpoints())
             tasks.create_task(self._keep_remotes(tasks))
             tasks.create_task(self._keep_tunnels(inherited))
-            tasks.create_task(self._health.run())
+            if self._probes_health:
+                tasks.create_task(self._health.run())
 
     # --- what `cilium-dbg` asks for
 
@@ -152,8 +154,9 @@ class AgentLife:
             return self._names.get(host, ())
 
     async def probe(self) -> None:
-        """Have a fresh round of health probes."""
-        await self._health.probe()
+        """Have a fresh round of health probes, unless they are turned off."""
+        if self._probes_health:
+            await self._health.probe()
 
     def nodes(self) -> tuple[NodeEntry, ...]:
         """All nodes that the agent knows of, its own first."""

@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from provision.lab.cilium.pki import CLUSTERMESH_SECRET, COMMON, REMOTE_SECRET
+from provision.lab.cilium.names import CLUSTERMESH_SECRET, COMMON, REMOTE_SECRET
 from provision.lab.cilium.watch import NAMESPACE, ClusterWatch
-from provision.lab.kube.pki import write_secret
 
 _COMMON_FILES = {"ca.crt": f"{COMMON}-ca.crt", "tls.crt": f"{COMMON}.crt", "tls.key": f"{COMMON}.key"}
 
@@ -71,7 +70,8 @@ class SettingsMounts:
             for name in sorted(wanted, key=lambda name: "." not in name):
                 if self._written.get(name) != wanted[name]:
                     fresh = folder / f".{name}.new"
-                    write_secret(fresh, wanted[name])
+                    fresh.touch(mode=0o600)
+                    fresh.write_bytes(wanted[name])
                     fresh.rename(folder / name)
 
 

@@ -12,30 +12,30 @@ from pathlib import Path
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from provision.lab.cilium.names import (
+    ADMIN_SECRET as ADMIN_SECRET,
+)
+from provision.lab.cilium.names import (
+    CA_SECRET,
+    COMMON,
+    REMOTE_USER,
+    admin_user,
+    mesh_name,
+)
+from provision.lab.cilium.names import (
+    CLUSTERMESH_SECRET as CLUSTERMESH_SECRET,
+)
+from provision.lab.cilium.names import (
+    REMOTE_SECRET as REMOTE_SECRET,
+)
+from provision.lab.cilium.names import (
+    SERVER_SECRET as SERVER_SECRET,
+)
 from provision.lab.cilium.settings import FOLDER, EtcdSettings
 from provision.lab.cilium.watch import NAMESPACE
 from provision.lab.kube.objects import KubeObject
 from provision.lab.kube.pki import LOOPBACK, Authority, KeyPair
 from provision.lab.topology import MESH_DOMAIN
-
-CA_SECRET = "cilium-ca"  # noqa: S105 - names of Secrets, not their contents
-SERVER_SECRET = "clustermesh-apiserver-server-cert"  # noqa: S105
-ADMIN_SECRET = "clustermesh-apiserver-admin-cert"  # noqa: S105
-REMOTE_SECRET = "clustermesh-apiserver-remote-cert"  # noqa: S105
-CLUSTERMESH_SECRET = "cilium-clustermesh"  # noqa: S105
-
-REMOTE_USER = "remote"
-COMMON = "common-etcd-client"
-
-
-def admin_user(cluster: str) -> str:
-    """The etcd user, and the common name, of whoever fills that cluster's store."""
-    return f"admin-{cluster}"
-
-
-def mesh_name(cluster: str) -> str:
-    """The host name that other clusters know that cluster's store under."""
-    return f"{cluster}.{MESH_DOMAIN}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import logging
 import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 
-from provision.lab.cilium import keys, pki
+from provision.lab.cilium import keys, names
 from provision.lab.cilium.etcd import (
     Backoff,
     EtcdClient,
@@ -22,10 +23,10 @@ from provision.lab.cilium.etcd import (
 )
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import Change, KubeObject
-from provision.lab.kube.pki import LOOPBACK
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = IPv4Address("127.0.0.1")
 PORT = 2379
 HEARTBEAT_S = 60.0
 LEASE_S = 15 * 60
@@ -72,9 +73,9 @@ async def initialise(client: EtcdClient, cluster: str) -> None:
     await _unless_there(client.add_role("root", Permission.READ_WRITE, []))
     await _unless_there(client.add_user("root", ["root"]))
     await _unless_there(client.add_role("admin", Permission.READ_WRITE, everything))
-    await _unless_there(client.add_user(pki.admin_user(cluster), ["admin"]))
+    await _unless_there(client.add_user(names.admin_user(cluster), ["admin"]))
     await _unless_there(client.add_role("remote", Permission.READ, readable))
-    await _unless_there(client.add_user(pki.REMOTE_USER, ["remote"]))
+    await _unless_there(client.add_user(names.REMOTE_USER, ["remote"]))
     await client.enable_authentication()
 
 
@@ -203,7 +204,7 @@ class ClusterStore:
         return Target(namespace, str(LOOPBACK), (LOOPBACK,), PORT)
 
     def _tls(self) -> Tls:
-        data = (self._watch.secrets.get(pki.ADMIN_SECRET, NAMESPACE) or {}).get("data") or {}
+        data = (self._watch.secrets.get(names.ADMIN_SECRET, NAMESPACE) or {}).get("data") or {}
         ca, certificate, key = (base64.b64decode(data.get(name, "")) for name in ("ca.crt", "tls.crt", "tls.key"))
         return Tls(ca, certificate, key)
 

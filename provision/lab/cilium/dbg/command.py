@@ -13,7 +13,6 @@ from provision.lab.cilium.dbg.commandline import CommandLine, parse
 from provision.lab.cilium.dbg.forms import table, to_json
 from provision.lab.cilium.dbg.kvstore import kvstore
 from provision.lab.cilium.dbg.status import StatusOptions
-from provision.lab.cilium.dbg.troubleshoot import troubleshoot
 from provision.lab.cilium.state import AgentState
 
 _Form = Callable[[AgentState], str]
@@ -59,6 +58,9 @@ async def answer(question: Question, agent: Agent) -> Reply:
         case ["kvstore", *_]:
             return await kvstore(command, root, agent)
         case ["troubleshoot", "clustermesh", *names] if _minor(agent) >= TROUBLESHOOT_SINCE:
+            # Reading certificates takes a library whose import, of 0.1 s, no agent's start should wait for.
+            from provision.lab.cilium.dbg.troubleshoot import troubleshoot
+
             return await troubleshoot(names, (await agent.state()).cluster, root, agent)
     return render_list(await agent.state(maps=command.words[:1] == ("bpf",)), command, program)
 
