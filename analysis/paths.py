@@ -15,7 +15,8 @@ from analysis.words import OUTCOME_WORDS, gap_findings, listed, place, together,
 def judge_remote_services(plan: Plan, paths: Paths) -> Verdict:
     """NET-POD-008: where service ranges are routed, the DNS service of every other cluster answers at its ClusterIP.
 
-    Where they are not, an address that the own service range holds too must lead to the own cluster.
+    Where they are not, an address that the own service range holds too must lead to the own cluster, which is asked for
+    what only it can know.
     """
     if not plan.services_routed:
         return _judge_services_stay_at_home(plan, paths)
@@ -74,7 +75,8 @@ def _judge_services_stay_at_home(plan: Plan, paths: Paths) -> Verdict:
     unclear = {
         (probe.source.region, probe.detail or "it could not be told which cluster answered")
         for probe in shared
-        if probe.outcome is ProbeOutcome.INCONCLUSIVE or (probe.outcome is ProbeOutcome.OPEN and not probe.answered_by)
+        if probe.outcome is ProbeOutcome.INCONCLUSIVE
+        or (probe.outcome is ProbeOutcome.OPEN and not probe.answered_by and probe.target_region == probe.source.region)
     }
     wrong: dict[tuple[str, tuple[str, str, str]], None] = {}
     for probe in told:

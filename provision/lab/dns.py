@@ -52,7 +52,7 @@ def configuration(corefile: str) -> str:
 
 
 def records(services: Iterable[KubeObject], slices: Iterable[KubeObject]) -> str:
-    """The records in the form of a hosts file: ClusterIPs, and the endpoints of headless Services."""
+    """The records in the form of a hosts file: ClusterIPs, and endpoints by names of their own, as CoreDNS has them."""
     lines = []
     headless = set()
     for service in services:
@@ -65,15 +65,15 @@ def records(services: Iterable[KubeObject], slices: Iterable[KubeObject]) -> str
     for endpoint_slice in slices:
         meta = endpoint_slice["metadata"]
         service_name = (meta.get("labels") or {}).get("kubernetes.io/service-name", "")
-        if (meta["namespace"], service_name) not in headless:
-            continue
         name = f"{service_name}.{meta['namespace']}.svc.{DOMAIN}"
+        # The name of the Service itself leads to its endpoints only where it has no address of its own.
+        names = [name] if (meta["namespace"], service_name) in headless else []
         for endpoint in endpoint_slice.get("endpoints") or ():
             if not (endpoint.get("conditions") or {}).get("ready", True):
                 continue
             for address in endpoint["addresses"]:
                 host = endpoint.get("hostname") or address.replace(".", "-")
-                lines.append(f"{address} {name} {host}.{name}")
+                lines.append(" ".join([address, *names, f"{host}.{name}"]))
     return "".join(f"{line}\n" for line in sorted(lines))
 
 

@@ -21,7 +21,7 @@ def test_the_own_zone_is_answered_and_never_forwarded(seeded):
     assert "server=/us-east-2.svc" not in text
 
 
-def test_services_have_their_address_and_headless_ones_their_endpoints():
+def test_services_have_their_address_and_headless_ones_their_endpoints_and_every_endpoint_its_own_name():
     services = [
         {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"clusterIP": "172.20.0.9"}},
         {"metadata": {"name": "db", "namespace": "ns"}, "spec": {"clusterIP": "None"}},
@@ -34,10 +34,15 @@ def test_services_have_their_address_and_headless_ones_their_endpoints():
                 {"addresses": ["192.168.0.71"], "conditions": {}},
                 {"addresses": ["192.168.0.72"], "conditions": {"ready": False}},
             ],
-        }
+        },
+        {
+            "metadata": {"namespace": "ns", "labels": {"kubernetes.io/service-name": "web"}},
+            "endpoints": [{"addresses": ["192.168.0.73"]}],
+        },
     ]
     assert records(services, slices).splitlines() == [
         "172.20.0.9 web.ns.svc.cluster.local",
         "192.168.0.70 db.ns.svc.cluster.local db-0.db.ns.svc.cluster.local",
         "192.168.0.71 db.ns.svc.cluster.local 192-168-0-71.db.ns.svc.cluster.local",
+        "192.168.0.73 192-168-0-73.web.ns.svc.cluster.local",
     ]

@@ -22,7 +22,7 @@ from probes.observers.calico.forwarding import observe_forwarding, read_sets
 from probes.observers.calico.routing import observe_routing
 from probes.observers.inventory import observe_inventory
 from probes.observers.kernel import read_links, read_routes
-from probes.observers.paths import observe_paths, region_of_answer
+from probes.observers.paths import dns_endpoint, identifying_name, observe_paths, region_of_answer
 from probes.observers.quality import Measured, compare, observe_quality, read_transfer
 from probes.observers.reachability import observe_reachability
 
@@ -470,8 +470,21 @@ def test_the_best_of_several_transfers_counts():
     assert read_transfer({"error": "transfer: timed out"}) == (None, "transfer: timed out")
 
 
-def test_an_answer_tells_the_cluster_whose_service_range_it_is_from(make_mesh, make_cluster):
+def test_an_answer_tells_the_cluster_that_gave_it(make_mesh, make_cluster):
     plan = make_mesh(make_cluster("us-east-1")).fleet.plan
-    assert region_of_answer(plan, "NOERROR 172.21.0.1") == "us-east-2"
-    assert region_of_answer(plan, "NXDOMAIN") == ""
-    assert region_of_answer(plan, "NOERROR 203.0.113.9") == ""
+    assert region_of_answer(plan, {}, "NOERROR 172.21.0.1") == "us-east-2"
+    assert region_of_answer(plan, {}, "NXDOMAIN") == ""
+    assert region_of_answer(plan, {}, "NOERROR 203.0.113.9") == ""
+    assert region_of_answer(plan, {"us-east-2": IPv4Address("192.168.64.9")}, "NOERROR 192.168.64.9") == "us-east-2"
+
+
+def test_a_cluster_s_dns_is_asked_for_an_endpoint_that_no_other_cluster_knows(make_cluster):
+    labels = {"k8s-app": "kube-dns"}
+    starting = api_pod("coredns-0", labels=labels, podIP="10.10.0.8", conditions=[{"type": "Ready", "status": "False"}])
+    serving = api_pod("coredns-1", labels=labels, podIP="10.10.0.9")
+    for pod in (starting, serving):
+        pod["metadata"]["namespace"] = "kube-system"
+    cluster = make_cluster("eastus", {"/api/v1/pods": [api_pod("impostor", labels=labels), starting, serving]})
+    assert dns_endpoint(cluster) == IPv4Address("10.10.0.9")
+    assert identifying_name(IPv4Address("10.10.0.9")) == "10-10-0-9.kube-dns.kube-system.svc.cluster.local"
+    assert identifying_name(None) == "kubernetes.default.svc.cluster.local"
