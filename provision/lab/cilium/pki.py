@@ -13,23 +13,15 @@ from pathlib import Path
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from provision.lab.cilium.names import (
-    ADMIN_SECRET as ADMIN_SECRET,
-)
-from provision.lab.cilium.names import (
+    ADMIN_SECRET,
     CA_SECRET,
+    CLUSTERMESH_SECRET,
     COMMON,
+    REMOTE_SECRET,
     REMOTE_USER,
+    SERVER_SECRET,
     admin_user,
     mesh_name,
-)
-from provision.lab.cilium.names import (
-    CLUSTERMESH_SECRET as CLUSTERMESH_SECRET,
-)
-from provision.lab.cilium.names import (
-    REMOTE_SECRET as REMOTE_SECRET,
-)
-from provision.lab.cilium.names import (
-    SERVER_SECRET as SERVER_SECRET,
 )
 from provision.lab.cilium.settings import FOLDER, EtcdSettings
 from provision.lab.cilium.watch import NAMESPACE

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.rootcause import Layer
 from provision.faults import Create, Fault, Filter, Patch, Step
-from provision.lab.cilium.pki import ADMIN_SECRET, CLUSTERMESH_SECRET, REMOTE_SECRET, SERVER_SECRET
+from provision.lab.cilium.names import ADMIN_SECRET, CLUSTERMESH_SECRET, REMOTE_SECRET, SERVER_SECRET
 from provision.lab.cilium.settings import FOLDER
 from provision.lab.faults import shared
 from provision.lab.faults.cilium.place import CONFIG, DEPLOYMENTS, EASTUS, EUROPE, SYSTEM, WESTUS

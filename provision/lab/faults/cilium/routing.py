@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.rootcause import Layer
 from provision.faults import Command, Create, Fault, Filter, Patch
 from provision.lab.cilium.datapath import HOST_DEVICE, ROUTE_MTU, TUNNEL_DEVICE
-from provision.lab.cilium.pki import CLUSTERMESH_SECRET
+from provision.lab.cilium.names import CLUSTERMESH_SECRET
 from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
 from provision.lab.faults.cilium.steps import AGENT, Restarted, TunnelMapEntry, tunnel_map_says
 from provision.lab.faults.shared import MESH_PATHS

@@ -11,7 +11,7 @@ from typing import Any
 
 from provision.faults import Confirm, Control, Step
 from provision.lab.cilium.datapath import TUNNEL_TABLE
-from provision.lab.cilium.pki import ADMIN_SECRET
+from provision.lab.cilium.names import ADMIN_SECRET
 from provision.lab.control import wait_for
 from provision.lab.faults.cilium.place import SYSTEM
 from provision.lab.faults.steps import place, secret_values
