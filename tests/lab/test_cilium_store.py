@@ -175,7 +175,7 @@ async def until(condition) -> None:
 async def following(store: Store, own_id: int = 1):
     """The agent of a node in the east, as far as its connection to the west goes."""
     access = Access(store.target(), store.tls(remote(store)))
-    cluster = RemoteCluster(WEST, lambda: access, ClusterIds(EAST, own_id).accept, lambda: None)
+    cluster = RemoteCluster("node", WEST, lambda: access, ClusterIds(EAST, own_id).accept, lambda: None)
     task = asyncio.create_task(cluster.run())
     try:
         yield cluster

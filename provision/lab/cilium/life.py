@@ -120,6 +120,7 @@ class AgentLife:
         assert own.router is not None
         assert own.pod_cidr is not None
         await self._until_done(self._place.datapath.set_up, own.router, own.pod_cidr, self._settings)
+        log.info("%s: the agent of version %s runs", self._place.node.name, self._version)
         inherited = await asyncio.to_thread(self._place.datapath.tunnel_map)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(api.serve(self._place.tree / api.SOCKET, lambda question: answer(question, self)))
@@ -238,7 +239,9 @@ class AgentLife:
                 self._ids.release(name)
             for name, content in found.items():
                 if name not in running:
-                    remote = RemoteCluster(name, partial(self._access, name), self._ids.accept, self._news.set)
+                    remote = RemoteCluster(
+                        self._place.node.name, name, partial(self._access, name), self._ids.accept, self._news.set
+                    )
                     self._remotes[name] = remote
                     running[name] = tasks.create_task(remote.run())
                 elif seen[name] != content:

@@ -80,6 +80,7 @@ class RemoteCluster:
     """One agent's connection to one cluster's store.
 
     Args:
+        owner: the node whose agent it is, for the log.
         name: the cluster, as the settings name it.
         access: says how to reach the store, by the settings as they are now; raises EtcdError when they are no good.
         accept: raises RefusedError when a cluster of that id must not be joined.
@@ -88,12 +89,14 @@ class RemoteCluster:
 
     def __init__(
         self,
+        owner: str,
         name: str,
         access: Callable[[], Access],
         accept: Callable[[str, StoredConfig], None],
         changed: Callable[[], None],
     ) -> None:
         self.name = name
+        self._owner = owner
         self.knowledge = Knowledge()
         self._access = access
         self._accept = accept
@@ -146,6 +149,7 @@ class RemoteCluster:
         self.knowledge.replace(listed)
         self._state = replace(self._state, synced=ALL_SYNCED, status=_good_status(listed.cluster))
         self._changed()
+        log.info("%s: cluster %s is followed: %d nodes", self._owner, self.name, len(self.knowledge.nodes))
         backoff.reset()
         check = asyncio.create_task(self._check_quorum(client))
         try:
@@ -187,7 +191,7 @@ class RemoteCluster:
     def _fail(self, error: EtcdError) -> None:
         state = self._state
         if str(error) != state.last_error:
-            log.info("cluster %s: %s", self.name, error)
+            log.info("%s: cluster %s: %s", self._owner, self.name, error)
         self._state = replace(
             state,
             connected=False,

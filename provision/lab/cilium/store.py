@@ -32,7 +32,7 @@ HEARTBEAT_S = 60.0
 LEASE_S = 15 * 60
 SETTLE_S = 0.02
 RETRY_FIRST_S = 0.05
-RETRY_MOST_S = 1.0
+RETRY_MOST_S = 0.2
 
 ETCD_COMMAND = (
     "etcd",
@@ -173,6 +173,7 @@ class ClusterStore:
             await client.write(puts, sorted(outdated), lease)
             if held.keys() & complete.keys() != complete.keys():
                 await client.write(list(complete.items()), lease=lease)
+                log.info("%s: the store is filled with %d keys", self._region, len(wanted))
             held = wanted | complete
             await self._news(HEARTBEAT_S - (time.monotonic() - beat))
 
