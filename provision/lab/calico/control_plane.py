@@ -20,7 +20,12 @@ TIGERA_STATUSES = Resource(OPERATOR_GROUP, "v1", "tigerastatuses", "TigeraStatus
 CALICO_NODE = "calico-node"
 TYPHA = "calico-typha"
 KUBE_CONTROLLERS = "calico-kube-controllers"
+FELIX_HEALTH_PORT = 9099
 TYPHA_HEALTH_PORT = 9098
+LOOPBACK = "127.0.0.1"
+FELIX_READINESS = {"host": LOOPBACK, "path": "/readiness", "port": FELIX_HEALTH_PORT}
+"""Felix listens on the node's loopback alone. The agents answer for it, and for confd and BIRD."""
+
 TYPHA_LOGS = "var/log/calico/typha"
 """Below a node's host tree: a file for each Typha pod that has run there, which the pod's container prints."""
 

@@ -15,7 +15,10 @@ from provision.lab import kernel
 from provision.lab.agents_config import host_tree
 from provision.lab.calico import bird, birdconfig, felix
 from provision.lab.calico.authentication import BGP_SECRET, BGP_SECRET_NAMESPACE, kernel_signs_segments
+from provision.lab.calico.control_plane import FELIX_HEALTH_PORT, LOOPBACK
+from provision.lab.calico.health import serve_health
 from provision.lab.calico.ipam import Ipam
+from provision.lab.calico.kube_controllers import KubeControllers
 from provision.lab.calico.resources import (
     BGP_CONFIGURATIONS,
     BGP_PEERS,
@@ -37,7 +40,7 @@ from provision.lab.calico.resources import (
     read_passwords,
     read_pool,
 )
-from provision.lab.kube.client import NODES, SECRETS, ApiClient, ApiError, Change, ChangeKind, Reflector, synced
+from provision.lab.kube.client import NODES, SECRETS, ApiClient, Reflector, synced
 from provision.lab.private_file import write_secret
 from provision.lab.topology import LabNode, LabTopology, Timers
 
@@ -58,7 +61,6 @@ class ClusterWatch:
     """One cluster's Calico objects, kept current."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._client = client
         self.nodes = Reflector(client, NODES)
         self.pools = Reflector(client, IP_POOLS)
         self.affinities = Reflector(client, BLOCK_AFFINITIES)
@@ -70,6 +72,9 @@ class ClusterWatch:
             client, SECRETS, namespace=BGP_SECRET_NAMESPACE, field_selector=f"metadata.name={BGP_SECRET}"
         )
         self.ipam = Ipam(client, nodes=self.nodes, pools=self.pools, affinities=self.affinities, blocks=self.blocks)
+        self._kube_controllers = KubeControllers(
+            client, nodes=self.nodes, affinities=self.affinities, blocks=self.blocks
+        )
         self._rendered_from = (
             self.nodes,
             self.pools,
@@ -85,10 +90,10 @@ class ClusterWatch:
         for reflector in self._rendered_from:
             reflector.add_handler(lambda _change: changed.set())
         async with asyncio.TaskGroup() as tasks:
-            self.nodes.add_handler(lambda change: self._take_back_blocks(change, tasks))
             for reflector in (*self._rendered_from, self.blocks):
                 tasks.create_task(reflector.run())
             tasks.create_task(self.ipam.run())
+            tasks.create_task(self._kube_controllers.run())
 
     async def synced(self) -> None:
         """Wait for the first list of everything."""
@@ -120,22 +125,6 @@ class ClusterWatch:
             return ()
         return tuple(pair for pairs in read_all(read_passwords, self._secrets, log.warning) for pair in pairs)
 
-    def _take_back_blocks(self, change: Change, tasks: asyncio.TaskGroup) -> None:
-        if change.kind is ChangeKind.DELETED:
-            tasks.create_task(self._release_node(change.object["metadata"]["name"]))
-
-    async def _release_node(self, node: str) -> None:
-        """Give back the blocks of a node that has left the cluster, as calico-kube-controllers does."""
-        claims = [claim for claim in self.affinities if claim["spec"].get("node") == node]
-        blocks = [block for block in self.blocks if block["spec"].get("affinity") == f"host:{node}"]
-        try:
-            for claim in claims:
-                await self._client.delete(BLOCK_AFFINITIES, claim["metadata"]["name"])
-            for block in blocks:
-                await self._client.delete(IPAM_BLOCKS, block["metadata"]["name"])
-        except ApiError as error:
-            log.warning("blocks of %s, which is gone, are not all given back: %s", node, error)
-
 
 @dataclass(frozen=True)
 class _Target:
@@ -151,11 +140,18 @@ class _NodeAgent:
     def __init__(self, node: LabNode) -> None:
         self.name = node.name
         self.region = node.region
+        self.netns = node.netns
         self.last_seen: CalicoNode | None = None
         self._folder = host_tree(node.name) / BIRD_FOLDER
         self._dataplane = felix.Dataplane(node.netns)
         self._target: _Target | None = None
+        self._applied: _Target | None = None
         self._news = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether kernel and BIRD have taken what the objects ask of the node."""
+        return self._target is not None and self._applied == self._target
 
     def aim(self, target: _Target) -> None:
         """Set what the node should be."""
@@ -168,12 +164,11 @@ class _NodeAgent:
     async def run(self, ready: asyncio.Event) -> None:
         """Apply each new target once the node's namespace is there."""
         await ready.wait()
-        applied: _Target | None = None
         delay = RETRY_FIRST_S
         while True:
             await self._news.wait()
             self._news.clear()
-            target = self._target
+            target, applied = self._target, self._applied
             if target is None:
                 continue
             try:
@@ -189,7 +184,11 @@ class _NodeAgent:
                 await self._news_or(delay)
                 delay = min(2 * delay, RETRY_MOST_S)
                 continue
-            applied, delay = target, RETRY_FIRST_S
+            self._applied, delay = target, RETRY_FIRST_S
+
+    async def serve_health(self) -> None:
+        """Tell the kubelet of the node, on Felix' health port, how that stands."""
+        await serve_health(self.netns, LOOPBACK, FELIX_HEALTH_PORT, is_ready=lambda: self.is_ready)
 
     async def _news_or(self, delay: float) -> None:
         try:
@@ -228,6 +227,9 @@ class CalicoController:
             for agent in self._agents:
                 tasks.create_task(agent.run(fabric_ready))
             tasks.create_task(self._follow())
+            await fabric_ready.wait()
+            for agent in self._agents:
+                tasks.create_task(agent.serve_health())
 
     async def _follow(self) -> None:
         for watch in self._watches.values():

@@ -116,6 +116,7 @@ def workloads(_topology: LabTopology, region: LabRegion) -> list[KubeObject]:
                 "name": "calico-node",
                 "image": CALICO_NODE_IMAGE,
                 "env": [{"name": "CALICO_NETWORKING_BACKEND", "value": "bird"}],
+                "readinessProbe": {"httpGet": control_plane.FELIX_READINESS},
                 "securityContext": {"privileged": True},
                 "volumeMounts": [{"name": "var-run-calico", "mountPath": "/var/run/calico"}],
             }

@@ -1,8 +1,9 @@
 """Calico's label selectors: what `nodeSelector` and `peerSelector` choose.
 
-The grammar is the part of Calico's that meshes use: `all()`, `has(k)`, `k == 'v'`, `k != 'v'`, `k in {'a', 'b'}`,
-`k not in {...}`, `!`, `&&`, `||` and brackets. A selector is parsed once and gives a predicate over labels. The judges
-have a reader of their own (`analysis.selectors`): what plays Calico must share no mistake with what judges it.
+The grammar is Calico's for labels of one object: `all()`, `has(k)`, `k == 'v'`, `k != 'v'`, `k in {'a', 'b'}`,
+`k not in {...}`, `k contains 'v'`, `k starts with 'v'`, `k ends with 'v'`, `!`, `&&`, `||` and brackets. A selector is
+parsed once and gives a predicate over labels. The judges have a reader of their own (`analysis.selectors`): what plays
+Calico must share no mistake with what judges it.
 """
 
 from __future__ import annotations
@@ -119,6 +120,15 @@ class _Parser:
         if self._accept("not", "in"):
             values = self._strings()
             return lambda labels: labels.get(key) not in values
+        if self._accept("contains"):
+            value = self._string()
+            return lambda labels: key in labels and value in labels[key]
+        if self._accept("starts", "with"):
+            value = self._string()
+            return lambda labels: key in labels and labels[key].startswith(value)
+        if self._accept("ends", "with"):
+            value = self._string()
+            return lambda labels: key in labels and labels[key].endswith(value)
         raise self.error("an operator")
 
     def _key(self) -> str:

@@ -12,8 +12,6 @@ used at once, where that asks for a restart.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import ssl
 from base64 import b64decode
 from collections.abc import Iterator
@@ -24,9 +22,9 @@ from typing import Any, TextIO
 
 import yaml
 
-from provision.lab import netns
 from provision.lab.agents_config import host_tree
 from provision.lab.calico.control_plane import NAMESPACE, TYPHA, TYPHA_HEALTH_PORT, TYPHA_LOGS, remote_name
+from provision.lab.calico.health import serve_health
 from provision.lab.calico.resources import REMOTE_CLUSTERS
 from provision.lab.kube.client import (
     NODES,
@@ -42,12 +40,8 @@ from provision.lab.kube.client import (
 )
 from provision.lab.topology import LabNode
 
-log = logging.getLogger(__name__)
-
 RETRY_S = 1.0
-BIND_RETRY_S = 0.1
 FEDERATED = (NODES, PODS)
-_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class UnusableError(Exception):
@@ -149,7 +143,10 @@ class _Run:
         file.unlink(missing_ok=True)
         self._log = _Log(file.open("w"))
         self._tasks = tasks
-        self._health = tasks.create_task(_serve_health(node))
+        # Typha is ready once it has read its own cluster, and it has before it comes here.
+        self._health = tasks.create_task(
+            serve_health(node.netns, str(node.address), TYPHA_HEALTH_PORT, is_ready=lambda: True)
+        )
         self._remotes: dict[str, tuple[RemoteAccess, asyncio.Task[None]]] = {}
 
     def follow(self, configurations: Reflector, secrets: Reflector) -> None:
@@ -213,26 +210,6 @@ def _first(errors: BaseExceptionGroup[ApiError]) -> ApiError:
         error = error.exceptions[0]
     assert isinstance(error, ApiError)
     return error
-
-
-async def _serve_health(node: LabNode) -> None:
-    """Answer every question on the health port of the node: who serves there is ready."""
-    while True:
-        try:
-            listener = netns.listening_socket(node.netns, str(node.address), TYPHA_HEALTH_PORT)
-        except OSError as error:  # another Typha of this node is about to end
-            log.debug("%s: the health port is not free: %s", node.name, error)
-            await asyncio.sleep(BIND_RETRY_S)
-            continue
-        async with await asyncio.start_server(_say_ok, sock=listener) as server:
-            await server.serve_forever()
-
-
-async def _say_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(_OK)
-    writer.close()
 
 
 class _Log:

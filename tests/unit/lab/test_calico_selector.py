@@ -23,6 +23,11 @@ WORKER = {"kubernetes.io/os": "linux"}
         ("kubernetes.io/os in {'linux', 'windows'}", True, True),
         ("route-reflector in { 'true' }", True, False),
         ("route-reflector not in {'true'}", False, True),
+        ("kubernetes.io/os contains 'inu'", True, True),
+        ("route-reflector contains 'ru'", True, False),
+        ("kubernetes.io/os starts with 'lin'", True, True),
+        ("route-reflector starts with 'rue'", False, False),
+        ("route-reflector ends with 'rue'", True, False),
         ("has(route-reflector) && kubernetes.io/os == 'linux'", True, False),
         ("has(route-reflector) || kubernetes.io/os == 'linux'", True, True),
         ("has(a) && has(b) || kubernetes.io/os == 'linux'", True, True),
@@ -37,7 +42,18 @@ def test_a_selector_chooses_by_labels(selector, reflector, worker):
 
 @pytest.mark.parametrize(
     "selector",
-    ["route-reflector", "k ==", "k == v", "has(k", "k in {}", "&& has(k)", "k == 'v' k", "k == 'v", "(all()"],
+    [
+        "route-reflector",
+        "k ==",
+        "k == v",
+        "has(k",
+        "k in {}",
+        "&& has(k)",
+        "k == 'v' k",
+        "k == 'v",
+        "(all()",
+        "k starts 'v'",
+    ],
 )
 def test_a_broken_selector_is_quoted_in_the_error(selector):
     with pytest.raises(SelectorError) as error:
