@@ -6,9 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
@@ -48,6 +46,8 @@ class LabControl:
     def __init__(self, name: str) -> None:
         self._lab = state.find_lab(name)
         self._entry = Entry(self._lab)
+        # Not shared: the next lab of this name has the same kubeconfig at the same place, and other ports.
+        self._clients: dict[str, client.ApiClient] = {}
 
     @property
     def folder(self) -> LabFolder:
@@ -124,7 +124,7 @@ class LabControl:
         body: dict[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        answer = _api(self.folder.admin_kubeconfig, region).call_api(
+        answer = self._client(region).call_api(
             path,
             method,
             header_params={"Accept": "application/json", "Content-Type": content_type},
@@ -136,12 +136,12 @@ class LabControl:
         found: dict[str, Any] = json.loads(answer.data)
         return found
 
-
-@cache
-def _api(kubeconfig: Path, context: str) -> client.ApiClient:
-    settings = client.Configuration()
-    config.load_kube_config(str(kubeconfig), context=context, client_configuration=settings)
-    return client.ApiClient(settings)
+    def _client(self, region: str) -> client.ApiClient:
+        if region not in self._clients:
+            settings = client.Configuration()
+            config.load_kube_config(str(self.folder.admin_kubeconfig), context=region, client_configuration=settings)
+            self._clients[region] = client.ApiClient(settings)
+        return self._clients[region]
 
 
 def _finish(

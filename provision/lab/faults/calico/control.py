@@ -9,8 +9,14 @@ from typing import Any
 
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Create, Delete, Fault, Filter, Patch
-from provision.lab.calico.control_plane import FEDERATION_ACCOUNT, FEDERATION_NAMESPACE, KUBE_CONTROLLERS, TYPHA
-from provision.lab.calico.credentials import remote_cluster_name
+from provision.lab.calico.control_plane import (
+    FEDERATION_ACCOUNT,
+    FEDERATION_NAMESPACE,
+    KUBE_CONTROLLERS,
+    TYPHA,
+    remote_cluster_name,
+)
+from provision.lab.calico.seed import empty_block
 from provision.lab.faults import shared
 from provision.lab.faults.calico.bird import Birdcl, BirdConfig, birdcl, protocol, session_is
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
@@ -56,21 +62,23 @@ def _binding(name: str, role: str, subject: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _kubeconfig(values: Values, section: str, entry: str, key: str, value: str) -> dict[str, bytes]:
-    """The access with one field of its kubeconfig changed."""
+def _kubeconfig(values: Values, section: str, entry: str, key: str, value: str | None) -> dict[str, bytes]:
+    """The access with one field of its kubeconfig changed, or, for None, taken out."""
     document = json.loads(values["kubeconfig"])
-    document[section][0][entry][key] = value
+    fields = document[section][0][entry]
+    document[section][0][entry] = {name: each for name, each in (fields | {key: value}).items() if each is not None}
     return {"kubeconfig": json.dumps(document).encode()}
 
 
-def _kubeconfig_says(section: str, entry: str, key: str, value: str) -> Confirm:
+def _kubeconfig_says(section: str, entry: str, key: str, value: str | None) -> Confirm:
     def confirm(control: Control) -> bool:
         document = json.loads(secret_values(control, EAST.name, _OHIO_ACCESS)["kubeconfig"])
-        return bool(document[section][0][entry][key] == value)
+        return bool(document[section][0][entry].get(key) == value)
 
     return confirm
 
 
+_STRANGE_BLOCK = empty_block(EAST.nodes[1].name, list(OHIO.plan.pod_cidr.subnets(new_prefix=OHIO.plan.block_size))[50])
 _FOREIGN = b64encode(foreign_authority_pem()).decode()
 
 FAULTS: tuple[Fault, ...] = (
@@ -96,6 +104,15 @@ FAULTS: tuple[Fault, ...] = (
         follows=_UNCONNECTED,
     ),
     Fault(
+        name="block-of-another-cluster",
+        summary=f"the datastore of {OHIO.name} has a block of a node of {EAST.name}: two clusters wrote to one",
+        layer=Layer.ADDRESSING,
+        requirement="MESH-CP-003",
+        steps=(Create(OHIO.name, f"{CALICO}/ipamblocks", _STRANGE_BLOCK),),
+        confirm=object_is_there(OHIO.name, f"{CALICO}/ipamblocks/{_STRANGE_BLOCK['metadata']['name']}"),
+        follows=frozenset({"NET-ROUTE-008", "NET-ROUTE-009"}),
+    ),
+    Fault(
         name="federation-account-may-write",
         summary=f"the account that other clusters use in {OHIO.name} was made an administrator",
         layer=Layer.POLICY,
@@ -104,11 +121,11 @@ FAULTS: tuple[Fault, ...] = (
         confirm=object_is_there(OHIO.name, f"{_BINDINGS}/federation-in-a-hurry"),
     ),
     Fault(
-        name="anybody-may-read",
-        summary=f"{OHIO.name} lets everybody read who reaches its API server",
+        name="anybody-may-write",
+        summary=f"{OHIO.name} lets everybody change everything who reaches its API server",
         layer=Layer.POLICY,
         requirement="MESH-CP-005",
-        steps=(Create(OHIO.name, _BINDINGS, _binding("open-house", FEDERATION_ACCOUNT, _ANYBODY)),),
+        steps=(Create(OHIO.name, _BINDINGS, _binding("open-house", "cluster-admin", _ANYBODY)),),
         confirm=object_is_there(OHIO.name, f"{_BINDINGS}/open-house"),
     ),
     Fault(
@@ -141,9 +158,11 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.SERVICE,
         requirement="MESH-CP-009",
         steps=(
-            SecretChanged(EAST.name, _OHIO_ACCESS, lambda values, _: _kubeconfig(values, "users", "user", "token", "")),
+            SecretChanged(
+                EAST.name, _OHIO_ACCESS, lambda values, _: _kubeconfig(values, "users", "user", "token", None)
+            ),
         ),
-        confirm=_kubeconfig_says("users", "user", "token", ""),
+        confirm=_kubeconfig_says("users", "user", "token", None),
         follows=_UNCONNECTED,
     ),
     Fault(

@@ -191,7 +191,9 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-009",
         steps=(TunnelMapEntry(_A, _WEST_A.block, tunnel(_A, _WEST_B)),),
         confirm=tunnel_map_says(_A, _WEST_A.block, f"dst {_WEST_B.address} "),
-        follows=MESH_PATHS | {"NET-POD-007", "NET-POD-012", "NET-POD-013", "MESH-CP-015"},
+        # The wrong node sends it on to the right one, under its own address.
+        follows=MESH_PATHS
+        | {"NET-ROUTE-014", "NET-POD-004", "NET-POD-007", "NET-POD-012", "NET-POD-013", "MESH-CP-015"},
     ),
     Fault(
         name="bare-on-the-underlay",

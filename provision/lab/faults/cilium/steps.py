@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -138,16 +139,22 @@ class EntryInStore:
         self._etcdctl(control, "del", self.key)
 
     def _etcdctl(self, control: Control, *words: str) -> None:
-        """From a node of the region; keys travel by standard input, and stay for as long as the command runs."""
+        """From a node of the region; the credentials travel by standard input."""
         node = self.region.nodes[0]
         pair = secret_values(control, self.region.name, f"{SYSTEM}/secrets/{ADMIN_SECRET}")
-        bundle = b"".join(pair[name] for name in ("ca.crt", "tls.crt", "tls.key")).decode()
-        etcdctl = Path(sys.executable).with_name("etcdctl")
-        script = (
-            'umask 077; d=$(mktemp -d); trap "rm -r $d" EXIT; cat > $d/all; '
-            'sed -n "/PRIVATE KEY/,/PRIVATE KEY/p" $d/all > $d/key; '
-            'awk -v d=$d "/BEGIN CERT/{n++} n&&!/PRIVATE/{print > (d "/" n)}" $d/all; '
-            f'"{etcdctl}" --endpoints https://{node.address}:{self.region.store_port} '
-            '--insecure-skip-tls-verify --cert $d/2 --key $d/key "$@"'
-        )
-        control.run(place(node), ["sh", "-ec", script, "sh", *words], text=bundle)
+        told = json.dumps({name: pair[name].decode() for name in ("tls.crt", "tls.key")})
+        etcdctl = str(Path(sys.executable).with_name("etcdctl"))
+        store = f"https://{node.address}:{self.region.store_port}"
+        control.run(place(node), [sys.executable, "-I", "-c", _ETCDCTL, etcdctl, store, *words], text=told)
+
+
+_ETCDCTL = """
+import json, pathlib, subprocess, sys, tempfile
+etcdctl, store, *words = sys.argv[1:]
+with tempfile.TemporaryDirectory() as folder:
+    for name, content in json.load(sys.stdin).items():
+        pathlib.Path(folder, name).write_text(content)
+    tls = ["--insecure-skip-tls-verify", "--cert", f"{folder}/tls.crt", "--key", f"{folder}/tls.key"]
+    sys.exit(subprocess.run([etcdctl, "--endpoints", store, *tls, *words]).returncode)
+"""
+"""Runs etcdctl with a key pair that is in a file for no longer than that. The store's name is no matter here."""
