@@ -22,10 +22,8 @@ CLUSTER_LABEL = "k8s:io.cilium.k8s.policy.cluster"
 """The label of an identity that names its cluster."""
 
 IDENTITY_BITS = 16
-"""An identity's number is its cluster's id, shifted by these, and a number of that cluster's own."""
-
-FIRST_LOCAL_IDENTITY = 1 << 24
-"""From here on identities are of one node only: CIDRs, remote nodes."""
+"""An identity's number is its cluster's id, shifted by these, and a number of that cluster's own. Where 511 clusters
+may be connected, it is one bit less."""
 
 NOWHERE = IPv4Address("0.0.0.0")  # noqa: S104 - what Cilium prints for "no tunnel"
 
@@ -69,7 +67,8 @@ class AgentStatus:
         version: "1.16.5", "" when the words do not begin with one.
         cluster: its cluster's name, "" for the default one, which goes without.
         node: its node's name.
-        cluster_id: by the range of identities that it gives out; None before 1.15, and in text.
+        cluster_id: by the range of identities that it gives out; None where it does not tell it.
+        identity_bits: how many bits of an identity are the cluster's own, by the same.
         routing: "tunnel" or "native"; None before 1.16.
         encapsulation: "vxlan" or "geneve"; None without tunnels, and before 1.16.
         masquerades: whether it rewrites the source of what leaves the cluster; None when it does not say.
@@ -89,6 +88,7 @@ class AgentStatus:
     not_masqueraded: tuple[IPv4Network, ...]
     remotes: tuple[RemoteStatus, ...]
     failing: tuple[str, ...]
+    identity_bits: int = IDENTITY_BITS
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,6 @@ class ListedIdentity:
 
     number: int
     cluster: str | None
-
-    @property
-    def cluster_id(self) -> int:
-        """The cluster id that is in the number."""
-        return self.number >> IDENTITY_BITS
 
 
 @dataclass(frozen=True)
@@ -176,24 +171,31 @@ def _status_json(status: Any) -> AgentStatus:
     agent, routing = status["cilium"], status.get("routing") or {}
     masquerading = status.get("masquerading")
     cluster, _, node = ((status.get("cluster") or {}).get("self") or "").rpartition("/")
-    lowest = (status.get("identity-range") or {}).get("min-identity") or 0
+    given_out = status.get("identity-range") or {}
+    cluster_id, bits = _identity_range(given_out.get("min-identity") or 0, given_out.get("max-identity") or 0)
     return AgentStatus(
         state=agent.get("state") or "",
         message=agent.get("msg") or "",
         version=_version_of(agent.get("msg") or ""),
         cluster=cluster,
         node=node,
-        cluster_id=lowest >> IDENTITY_BITS or None,
+        cluster_id=cluster_id,
         routing=(routing.get("inter-host-routing-mode") or "").lower() or None,
         encapsulation=routing.get("tunnel-protocol") or None,
         masquerades=None if masquerading is None else _masquerades(masquerading),
         not_masqueraded=_networks([(masquerading or {}).get("snat-exclusion-cidr-v4") or ""]),
         remotes=tuple(_remote(one) for one in (status.get("cluster-mesh") or {}).get("clusters") or ()),
-        failing=(
-            *_failing_controllers(status.get("controllers") or ()),
-            *(f"stale: {name}" for name in _stale(status)),
-        ),
+        failing=(*_failing_controllers(status.get("controllers") or ()), *_stale(status)),
+        identity_bits=bits,
     )
+
+
+def _identity_range(lowest: int, highest: int) -> tuple[int | None, int]:
+    """The cluster id and the bits of its own numbers; without an id, the first 256 numbers are not given out."""
+    size = highest + 1 - lowest
+    if lowest == 0 or size & (size - 1):
+        return (0 if lowest == 256 else None), IDENTITY_BITS
+    return lowest // size, size.bit_length() - 1
 
 
 def _masquerades(masquerading: Mapping[str, Any]) -> bool:
@@ -237,13 +239,15 @@ def _status_text(told: str) -> AgentStatus:
     routing = re.search(r"Network:\s*(\w+)(?:\s*\[(\w+)\])?", lines.get("Routing", ""))
     masquerading = lines.get("Masquerading")
     excluded = re.search(r"\]\s+([0-9./]+)\s", f"{masquerading or ''} ")
+    given_out = re.findall(r"\d+", lines.get("Global Identity Range", ""))
+    cluster_id, bits = _identity_range(*map(int, given_out)) if len(given_out) == 2 else (None, IDENTITY_BITS)
     return AgentStatus(
         state=state,
         message=message,
         version=_version_of(message),
         cluster="",
         node="",
-        cluster_id=None,
+        cluster_id=cluster_id,
         routing=routing[1].lower() if routing else None,
         encapsulation=routing[2] if routing else None,
         masquerades=None
@@ -251,7 +255,8 @@ def _status_text(told: str) -> AgentStatus:
         else not masquerading.startswith("Disabled") and "IPv4: Disabled" not in masquerading,
         not_masqueraded=_networks([excluded[1]] if excluded else []),
         remotes=tuple(_remote_texts(told)),
-        failing=tuple(f"stale: {line}" for key, line in lines.items() if key == "Stale status"),
+        failing=(),
+        identity_bits=bits,
     )
 
 
@@ -433,6 +438,8 @@ def parse_health(told: str) -> tuple[ProbedNode, ...]:
 
 
 def _health_json(report: Any) -> tuple[ProbedNode, ...]:
+    if not report.keys() & {"local", "nodes"}:
+        raise KeyError("nodes")
     return tuple(_probed(one["name"], _paths(one)) for one in report.get("nodes") or ())
 
 
@@ -497,19 +504,24 @@ def parse_services(told: str) -> tuple[ListedService, ...]:
 # --- the store ------------------------------------------------------------------------------------------------------
 
 
-def count_store(told: str) -> tuple[StoreEntries, ...]:
+def count_store(told: str, identity_bits: int = IDENTITY_BITS) -> tuple[StoreEntries, ...]:
     """`cilium-dbg kvstore get --recursive cilium/`, JSON or text, as counts: no key or value is kept.
+
+    Args:
+        told: the output.
+        identity_bits: how many bits of an identity are its cluster's own.
 
     Raises:
         CiliumParseError: it is something else.
     """
 
     def read(entries: Any) -> tuple[StoreEntries, ...]:
-        return _count((key, _decoded(entry)) for key, entry in (entries or {}).items())
+        return _count(((key, _decoded(entry)) for key, entry in (entries or {}).items()), identity_bits)
 
     def read_text(text: str) -> tuple[StoreEntries, ...]:
-        pairs = (line.partition(" => ") for line in text.splitlines() if line.strip())
-        return _count((key, value if arrow else _fail("'key => value'")) for key, arrow, value in pairs)
+        lines = (line.partition(" => ") for line in text.splitlines() if line.strip())
+        pairs = ((key, value if arrow else _fail("'key => value'")) for key, arrow, value in lines)
+        return _count(pairs, identity_bits)
 
     return _parse("kvstore get", told, read, read_text)
 
@@ -519,12 +531,12 @@ def _decoded(entry: Any) -> str:
     return base64.b64decode(data or "").decode("utf-8", "replace")
 
 
-def _count(pairs: Iterable[tuple[str, str]]) -> tuple[StoreEntries, ...]:
-    counted = Counter(found for key, value in pairs if (found := _owner(key.strip("/").split("/"), value)))
+def _count(pairs: Iterable[tuple[str, str]], bits: int) -> tuple[StoreEntries, ...]:
+    counted = Counter(found for key, value in pairs if (found := _owner(key.strip("/").split("/"), value, bits)))
     return tuple(StoreEntries(*found, entries) for found, entries in sorted(counted.items(), key=str))
 
 
-def _owner(key: list[str], value: str) -> tuple[str, str | None, int | None, bool] | None:
+def _owner(key: list[str], value: str, bits: int) -> tuple[str, str | None, int | None, bool] | None:
     """Kind, owner by name, owner by id, and whether it is a copy; None for keys that belong to nobody."""
     match key:
         case ["cilium", "cluster-config", cluster]:
@@ -536,10 +548,10 @@ def _owner(key: list[str], value: str) -> tuple[str, str | None, int | None, boo
         case ["cilium", "state", ("nodes" | "services") as kind, _, cluster, *_]:
             return kind, cluster, None, False
         case ["cilium", "state", "ip", _, _, *_]:
-            return "ip", None, int(_json_of(value).get("ID") or 0) >> IDENTITY_BITS, False
+            return "ip", None, int(_json_of(value).get("ID") or 0) >> bits, False
         case ["cilium", "state", "identities", _, "id", number]:
             named = cluster_of(value.split(";"))
-            return "identities", named, None if named else int(number) >> IDENTITY_BITS, False
+            return "identities", named, None if named else int(number) >> bits, False
         case ["cilium", "state", kind, *_]:
             return kind, None, None, False
         case _:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from analysis.cilium import (
+    IDENTITY_BITS,
     AgentStatus,
     ListedIdentity,
     ListedNode,
@@ -107,7 +108,8 @@ def _take(seen: _Seen, plan: Plan, agent: AgentPod, told: Mapping[str, Answer]) 
     nodes = seen.read(agent, "known nodes", told["nodes"], parse_nodes)
     seen.nodes += (known_node(region, node, one) for one in nodes)
     identities = seen.read(agent, "known identities", told["identities"], parse_identities)
-    seen.identities += known_identities(plan, region, node, identities)
+    bits = next((one.identity_bits for one in status), IDENTITY_BITS)
+    seen.identities += known_identities(plan, region, node, identities, bits)
     health = seen.read(agent, "node health", told["health"], parse_health)
     seen.health += (node_health(region, node, one) for one in health)
     settings = seen.read(
@@ -141,11 +143,19 @@ def known_node(region: str, node: str, listed: ListedNode) -> KnownNode:
 
 
 def known_identities(
-    plan: Plan, region: str, node: str, identities: Iterable[ListedIdentity]
+    plan: Plan, region: str, node: str, identities: Iterable[ListedIdentity], bits: int
 ) -> Iterable[KnownIdentity]:
-    """An agent's identities by the cluster that they name; those that name none are Cilium's own."""
+    """An agent's identities by the cluster that they name; those that name none are Cilium's own.
+
+    Args:
+        plan: says which cluster has which id.
+        region: the agent's.
+        node: the agent's.
+        identities: what it listed.
+        bits: how many bits of an identity are its cluster's own.
+    """
     ids = {mesh_name(one): int(one.cluster_id) for one in plan.regions if one.cluster_id}
-    named = [(one.cluster, one.cluster_id) for one in identities if one.cluster is not None]
+    named = [(one.cluster, one.number >> bits) for one in identities if one.cluster is not None]
     foreign = Counter(cluster for cluster, number in named if cluster in ids and number != ids[cluster])
     for cluster, count in Counter(cluster for cluster, _ in named).items():
         yield KnownIdentity(region, node, cluster, count, foreign[cluster])
