@@ -9,22 +9,23 @@ PYTEST := $(PYTHON_BIN) -m pytest
 TESTS := tests/
 NAME ?= demo
 PROFILE ?= aws-calico
-ENV ?= lab:$(PROFILE)
+ENV ?=
 ARGS ?=
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo '  ENV=FILE      environment to verify (default: the lab)       make verify ENV=prod.yaml'
+	@echo '  ENV=FILE      environment to verify (default: both labs)     make verify ENV=prod.yaml'
 	@echo '  ARGS="..."    more arguments for the program that is run     make verify ARGS="-k reachability"'
 	@echo '  NAME=demo     which lab lab-up and lab-down mean'
+	@echo '  PROFILE=...   which kind of lab lab-up makes                 make lab-up PROFILE=azure-cilium'
 
 setup: ## Install what is missing: system tools (apt) and Python packages (.venv)
 	@tools/setup.sh --dev
 
-verify: ## Verify the lab, or ENV=FILE, and write the reports; fails unless every requirement is met
+verify: ## Verify a lab of each profile, or ENV, and write the reports; fails unless every requirement is met
 	@tools/setup.sh
-	@$(PYTEST) suites/ -n auto --env '$(ENV)' $(ARGS)
+	@$(if $(ENV),$(PYTEST) suites/ -n auto --env '$(ENV)' $(ARGS),$(PYTHON_BIN) tools/verify.py $(ARGS))
 
 test: ## Run this project's own tests
 	@tools/setup.sh --dev

@@ -125,7 +125,7 @@ def resolve_environment(spec: str) -> Environment:
                 where=f"--env {spec}",
                 expected=f"lab, or lab:PROFILE with one of {', '.join(LAB_PROFILES)}",
             )
-        return lab_environment(profile)
+        return lab_environment(profile, name=f"{LAB}-{profile}")
     path = Path(spec).expanduser()
     if not path.exists():
         known = (LAB, *(f"{LAB}:{name}" for name in LAB_PROFILES), *_yaml_neighbours(path))

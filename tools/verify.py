@@ -1,0 +1,82 @@
+"""Verify a lab of every profile, side by side: `make verify` without ENV.
+
+Most of a run is waiting, for routes to come and go and for agents to return, so two labs take less time together than
+one after the other. Each run has its own report; the worse exit code stands, and `reports/latest` is the worse run.
+
+    tools/verify.py [ARGUMENTS FOR PYTEST]
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))
+
+from fixtures.ledger import EXIT_MET, EXIT_UNDECIDED, EXIT_VIOLATED  # noqa: E402
+from fixtures.run import point_latest_at  # noqa: E402
+from provision.provider import LAB, LAB_PROFILES  # noqa: E402
+
+_SEVERITY = {EXIT_MET: 0, EXIT_UNDECIDED: 1, EXIT_VIOLATED: 2}
+_BROKEN_OFF = 3
+_REPORT = re.compile(r"^report: (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The suites on a lab of one profile. What it prints is in a file, so that two runs do not mix their lines."""
+
+    profile: str
+    process: subprocess.Popen[bytes]
+    output: IO[str]
+
+    def finish(self) -> int:
+        """Wait for its end, show what it said, and return its exit code."""
+        code = self.process.wait()
+        print(f"== {LAB}:{self.profile}", flush=True)
+        self.output.seek(0)
+        shutil.copyfileobj(self.output, sys.stdout)
+        return code
+
+    def report(self) -> Path | None:
+        """The report that it says it has written."""
+        self.output.seek(0)
+        said = _REPORT.findall(self.output.read())
+        return PROJECT / said[-1] if said else None
+
+
+def start(profile: str, arguments: list[str]) -> Run:
+    """Start the suites on a lab of that profile."""
+    output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - as long as the run
+    command = [sys.executable, "-m", "pytest", "suites/", "-n", "auto", "--env", f"{LAB}:{profile}", *arguments]
+    return Run(profile, subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT), output)
+
+
+def main() -> int:
+    """Run all profiles and return the worst exit code."""
+    print(f"verifying {' and '.join(f'{LAB}:{name}' for name in LAB_PROFILES)}, side by side …", flush=True)
+    runs = [start(profile, sys.argv[1:]) for profile in LAB_PROFILES]
+    try:
+        codes = [run.finish() for run in runs]
+    except KeyboardInterrupt:  # the runs have got it too: they take their labs down
+        for run in runs:
+            run.process.wait()
+        return 130
+    print()
+    for run, code in zip(runs, codes, strict=True):
+        print(f"{LAB}:{run.profile}: exit code {code}, {run.report() or 'no report'}")
+    worst, code = max(zip(runs, codes, strict=True), key=lambda ended: _SEVERITY.get(ended[1], _BROKEN_OFF))
+    if report := worst.report():
+        point_latest_at(report.parent)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
