@@ -391,8 +391,13 @@ def _problem(link: RemoteCluster | None) -> str | None:
 
 
 def _observed(federation: Federation) -> set[str]:
-    """Regions whose own view of the mesh was seen, though it may be empty."""
-    return {item.region for family in (federation.remotes, federation.settings, federation.nodes) for item in family}
+    """Regions whose own view of the mesh was seen, though it may be empty.
+
+    A cluster whose store was read, and of which nothing went unseen, has shown that it knows of no other.
+    """
+    told = {item.region for family in (federation.remotes, federation.settings, federation.nodes) for item in family}
+    read = {content.region for content in federation.contents} - {gap.region for gap in federation.gaps}
+    return told | read
 
 
 def _ports(service: Service) -> Sequence[int]:

@@ -280,27 +280,31 @@ class _View:
         indices = list(endpoints)
         if len(indices) == 1:
             return place(self._matrix.endpoints[indices[0]])
-        everyone = [self._member(index) for index in range(len(self.regions)) if not self._on_host[index]]
-        return name_members({self._member(index) for index in indices}, everyone, "pods")
+        return name_members({self._member(index) for index in indices}, self._pods, "pods")
+
+    @cached_property
+    def _pods(self) -> list[NodeKey]:
+        return [self._member(index) for index in range(len(self.regions)) if not self._on_host[index]]
 
     def broken(self, failed: Sequence[Probe], protocol: ProbeProtocol) -> list[Finding]:
         """One finding for all pods that cannot reach the very same pods."""
         outcomes: defaultdict[_Pair, list[Probe]] = defaultdict(list)
         for probe in failed:
             outcomes[probe.source, probe.target].append(probe)
-        findings = []
-        for sources, targets in together(outcomes):
+
+        def finding(sources: Iterable[int], targets: Sequence[int]) -> Finding:
             pairs = [(source, target) for source in sorted(sources) for target in targets]
-            probes = [probe for pair in pairs for probe in outcomes[pair]]
-            findings.append(
-                Finding(
-                    f"{self.name(sorted(sources))} -> {self.name(targets)}",
-                    f"an answer to {protocol.value.upper()}",
-                    _observed(probes),
-                    self._why(pairs, protocol),
-                )
+            return Finding(
+                f"{self.name(sorted(sources))} -> {self.name(targets)}",
+                f"an answer to {protocol.value.upper()}",
+                _observed([probe for pair in pairs for probe in outcomes[pair]]),
+                self._why(pairs, protocol),
             )
-        return _at_most(findings, "groups of pairs")
+
+        groups = together(outcomes)
+        # To explain a group takes longer than to find it: those that nobody is told of are only counted.
+        told = [finding(sources, targets) for sources, targets in groups[:MOST_FINDINGS]]
+        return told + _rest(len(groups), "groups of pairs")
 
     def silence(self, tally: _Tally) -> list[Finding]:
         """Probes that say nothing, by the agent that sent them."""
@@ -473,7 +477,10 @@ def _unprobed_nodes(
 
 
 def _at_most(findings: list[Finding], what: str) -> list[Finding]:
-    if len(findings) <= MOST_FINDINGS:
-        return findings
-    rest = len(findings) - MOST_FINDINGS
-    return [*findings[:MOST_FINDINGS], Finding(f"{rest} more {what}", "as above", "as above; the facts list them all")]
+    return findings[:MOST_FINDINGS] + _rest(len(findings), what)
+
+
+def _rest(number: int, what: str) -> list[Finding]:
+    """What stands for findings beyond those that are told."""
+    rest = number - MOST_FINDINGS
+    return [Finding(f"{rest} more {what}", "as above", "as above; the facts list them all")] if rest > 0 else []

@@ -148,3 +148,14 @@ def test_losing_any_single_fact_never_makes_a_judge_crash():
         for part in fields(facts):
             for item in getattr(facts, part.name)[:2]:
                 verdicts(PERFECT.edit(family, part.name, gone, lambda candidate, item=item: candidate is item))
+
+
+def test_a_cluster_that_was_read_and_knows_of_no_other_is_not_connected():
+    world = PERFECT
+    for family in ("remotes", "settings", "nodes"):
+        world = world.edit("federation", family, gone, where(region="eastus"))
+    told = verdicts(world)
+    assert told["MESH-CP-002"].outcome is Outcome.VIOLATED
+    assert told["MESH-CP-008"].outcome is Outcome.VIOLATED
+    unread = world.add("federation", "gaps", SILENT)
+    assert verdicts(unread)["MESH-CP-002"].outcome is Outcome.INCONCLUSIVE
