@@ -13,28 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from provision.lab import kernel
-from provision.lab.cilium import api, keys, settings
+from provision.lab.cilium import api, keys, picture, settings
 from provision.lab.cilium.dbg.command import answer
 from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints
 from provision.lab.cilium.etcd import Backoff, BadCertificateError, Target, Tls, UnreachableError
 from provision.lab.cilium.health import HealthProber
 from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
-from provision.lab.cilium.state import (
-    HEALTH,
-    HOST,
-    REMOTE_NODE,
-    RESERVED_LABELS,
-    WORLD,
-    AgentState,
-    Backend,
-    ControllerState,
-    IdentityEntry,
-    IpcacheEntry,
-    NodeEntry,
-    NodeSource,
-    ServiceEntry,
-    TunnelEntry,
-)
+from provision.lab.cilium.state import AgentState, ControllerState, IpcacheEntry, NodeEntry, NodeSource, TunnelEntry
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import ApiError, KubeObject
 from provision.lab.topology import LabNode
@@ -45,6 +30,8 @@ SETTLE_S = 0.02
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 2.0
 CONTAINER = "cilium-agent"
+POD_CIDRS_IN_IPCACHE = (1, 18)
+"""Since then the ipcache leads to the other nodes' blocks, in the place of the tunnel map."""
 
 
 class NodeDatapath(Protocol):
@@ -178,6 +165,11 @@ class AgentLife:
         tunnels = await asyncio.to_thread(place.datapath.tunnel_map) if maps else ()
         kubernetes_version, kubernetes_error = await self._ask_kubernetes()
         entries = self._endpoints.entries
+        remotes = [remote for _, remote in sorted(self._remotes.items())]
+        ipcache: tuple[IpcacheEntry, ...] = ()
+        if maps:
+            pod_cidrs = _minor(self._version) >= POD_CIDRS_IN_IPCACHE
+            ipcache = picture.ipcache(place.watch, self._cluster, nodes, remotes, tunnels, pod_cidrs=pod_cidrs)
         allocated = [(entry.address, f"{entry.namespace}/{entry.pod}") for entry in entries]
         if own and own.router:
             allocated.append((own.router, "router"))
@@ -198,11 +190,11 @@ class AgentLife:
             allocated=tuple(sorted(allocated)),
             nodes=nodes,
             tunnels=tunnels,
-            ipcache=self._ipcache(nodes, tunnels) if maps else (),
-            identities=self._identities(),
+            ipcache=ipcache,
+            identities=picture.identities(place.watch, remotes),
             endpoints=entries,
-            services=self._services(),
-            remotes=tuple(remote.state for _, remote in sorted(self._remotes.items())),
+            services=picture.services(place.watch, self._cluster.name, remotes),
+            remotes=tuple(remote.state for remote in remotes),
             health=self._health.last,
             controllers=self._controllers(),
         )
@@ -344,83 +336,6 @@ class AgentLife:
         except ApiError as error:
             return "", str(error)
         return f"{answer.get('major', '')}.{answer.get('minor', '')} ({answer.get('gitVersion', '')})", ""
-
-    def _ipcache(self, nodes: Sequence[NodeEntry], tunnels: Sequence[TunnelEntry]) -> tuple[IpcacheEntry, ...]:
-        """Every address that is known, with its identity, and the tunnel that the kernel has in front of it."""
-        found: dict[IPv4Network, IpcacheEntry] = {}
-        ends = {entry.prefix: entry.endpoint for entry in tunnels}
-        lengths = sorted({prefix.prefixlen for prefix in ends}, reverse=True)
-
-        def add(address: IPv4Address, identity: int, cluster_id: int) -> None:
-            outer = (IPv4Network((address, length), strict=False) for length in lengths)
-            through = next((ends[prefix] for prefix in outer if prefix in ends), None)
-            remote = cluster_id != self._cluster.number
-            found[IPv4Network(address)] = IpcacheEntry(IPv4Network(address), identity, through, remote)
-
-        if _minor(self._version) >= (1, 18):
-            for entry in tunnels:
-                found[entry.prefix] = IpcacheEntry(entry.prefix, WORLD, entry.endpoint)
-        for node in nodes:
-            role = HOST if node.source is NodeSource.LOCAL else REMOTE_NODE
-            add(node.address, role, node.cluster_id)
-            if node.router is not None:
-                add(node.router, role, node.cluster_id)
-            if node.health is not None:
-                add(node.health, HEALTH, node.cluster_id)
-        for obj in self._place.watch.endpoints:
-            if endpoint := keys.endpoint_of_object(obj):
-                add(endpoint.address, endpoint.identity, self._cluster.number)
-        for remote in self._remotes.values():
-            number = remote.state.config.cluster_id if remote.state.config else 0
-            for endpoint in remote.knowledge.endpoints.values():
-                add(endpoint.address, endpoint.identity, number)
-        found[IPv4Network("0.0.0.0/0")] = IpcacheEntry(IPv4Network("0.0.0.0/0"), WORLD)
-        return tuple(found[prefix] for prefix in sorted(found))
-
-    def _identities(self) -> tuple[IdentityEntry, ...]:
-        found = dict(RESERVED_LABELS)
-        for obj in self._place.watch.identities:
-            found[int(obj["metadata"]["name"])] = keys.labels_of_identity(obj)
-        for remote in self._remotes.values():
-            found |= dict(remote.knowledge.identities.values())
-        return tuple(IdentityEntry(number, found[number]) for number in sorted(found))
-
-    def _services(self) -> tuple[ServiceEntry, ...]:
-        watch = self._place.watch
-        found: list[ServiceEntry] = []
-        for obj in sorted(watch.services, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
-            spec, meta = obj["spec"], obj["metadata"]
-            address = spec.get("clusterIP")
-            if not address or address == "None":
-                continue
-            backends = list(keys.backends_of(watch.slices, meta["namespace"], meta["name"], self._cluster.name))
-            shared = keys.is_global(obj)
-            if shared:
-                backends += self._remote_backends(meta["namespace"], meta["name"])
-            for port in spec.get("ports") or ():
-                found.append(
-                    ServiceEntry(
-                        id=len(found) + 1,
-                        namespace=meta["namespace"],
-                        name=meta["name"],
-                        kind=spec.get("type") or "ClusterIP",
-                        address=IPv4Address(address),
-                        port=int(port["port"]),
-                        protocol=port.get("protocol") or "TCP",
-                        backends=tuple(backends),
-                        shared=shared,
-                    )
-                )
-        return tuple(found)
-
-    def _remote_backends(self, namespace: str, name: str) -> list[Backend]:
-        return [
-            backend
-            for remote in self._remotes.values()
-            for service in remote.knowledge.services.values()
-            if (service.namespace, service.name, service.shared) == (namespace, name, True)
-            for backend in service.backends
-        ]
 
     def _controllers(self) -> tuple[ControllerState, ...]:
         names = ("sync-datapath", "sync-endpoints")

@@ -14,6 +14,7 @@ from provision.lab.cilium.dbg.forms import table, to_json
 from provision.lab.cilium.dbg.kvstore import kvstore
 from provision.lab.cilium.dbg.status import StatusOptions
 from provision.lab.cilium.state import AgentState
+from provision.lab.kernel import KernelError
 
 _Form = Callable[[AgentState], str]
 
@@ -62,7 +63,11 @@ async def answer(question: Question, agent: Agent) -> Reply:
             from provision.lab.cilium.dbg.troubleshoot import troubleshoot
 
             return await troubleshoot(names, (await agent.state()).cluster, root, agent)
-    return render_list(await agent.state(maps=command.words[:1] == ("bpf",)), command, program)
+    try:
+        state = await agent.state(maps=command.words[:1] == ("bpf",))
+    except KernelError as error:
+        return failure(f"Error: the maps cannot be read: {error}")
+    return render_list(state, command, program)
 
 
 def render_list(state: AgentState, command: CommandLine, program: str = "cilium-dbg") -> Reply:
