@@ -35,7 +35,7 @@ from provision.lab.cilium.life import CONTAINER, AgentLife, NodeDatapath, Place
 from provision.lab.cilium.mounts import FolderWatch, SettingsMounts
 from provision.lab.cilium.store import ClusterStore
 from provision.lab.cilium.watch import NAMESPACE, ClusterWatch
-from provision.lab.kube.client import Change, KubeObject
+from provision.lab.kube.client import Change, ChangeKind, KubeObject
 from provision.lab.topology import LabTopology
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ class _NodeAgent:
         await fabric_ready.wait()
         place.watch.pods.add_handler(self._note_pod)
         place.watch.namespaces.add_handler(lambda _change: place.pods.set())
-        for reflector in (place.watch.nodes, place.watch.endpoints, place.watch.identities):
-            reflector.add_handler(lambda _change: place.cluster.set())
+        place.watch.endpoints.add_handler(self._note_endpoint)
+        place.watch.nodes.add_handler(lambda _change: place.cluster.set())
         while True:
             self._pod_changed.clear()
             pod = self._pod()
@@ -125,6 +125,11 @@ class _NodeAgent:
                 self._place.pods.set()
                 if _is_agent(pod):
                     self._pod_changed.set()
+
+    def _note_endpoint(self, change: Change) -> None:
+        """An endpoint that somebody else has removed is made again, if its pod is still there."""
+        if change.kind is ChangeKind.DELETED:
+            self._place.pods.set()
 
     def _pod(self) -> KubeObject | None:
         """The node's cilium pod whose agent runs."""

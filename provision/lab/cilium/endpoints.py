@@ -141,7 +141,7 @@ class LocalEndpoints:
         self._cluster = cluster
         self._watch = watch
         self._allocator = allocator
-        self._written: dict[str, dict[str, Any]] = {}
+        self._written: dict[str, dict[str, Any]] = {}  # by the pod's uid, what the watch has not told yet
         self.entries: tuple[EndpointEntry, ...] = ()
 
     async def sync(self) -> None:
@@ -197,9 +197,11 @@ class LocalEndpoints:
                 await self._watch.client.create(CILIUM_ENDPOINTS, obj)
             except AlreadyExists:
                 await self._patch(entry, status, owner)
-        elif ((known or {}).get("status") or self._written.get(meta["uid"])) != status:
+            self._written[meta["uid"]] = status
+        elif (known["status"] if known else self._written[meta["uid"]]) != status:
             await self._patch(entry, status, owner)
-        self._written[meta["uid"]] = status
+        if known is not None:
+            self._written.pop(meta["uid"], None)
         return entry
 
     async def _patch(self, entry: EndpointEntry, status: Mapping[str, Any], owner: Mapping[str, Any]) -> None:

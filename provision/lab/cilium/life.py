@@ -56,8 +56,8 @@ class Place:
 
     Attributes:
         tree: the folder that plays the node's file system.
-        pods: set when a pod of the node, or a namespace's labels, have changed.
-        cluster: set when anything else of the own cluster has.
+        pods: set when a pod of the node or a namespace has changed, or an endpoint is gone.
+        cluster: set when a node of the own cluster has changed.
         files: set when a file of the settings has.
     """
 
