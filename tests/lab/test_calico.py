@@ -246,3 +246,42 @@ def test_service_addresses_answer_in_every_region(at, region):
     ask = "import socket; socket.create_connection(('172.20.0.10', 53), 3)"
     done = at(f"{region}/demo-2-1", "python3", "-c", ask)
     assert done.returncode == 0, done.stderr
+
+
+# --- federation ---------------------------------------------------------------------------------------------------
+
+
+def last_words(core):
+    """What Typha's log says last."""
+    (pod,) = core.list_namespaced_pod("calico-system", label_selector="k8s-app=calico-typha").items
+    # Decoded, the client would give back the text of a bytes object.
+    log = core.read_namespaced_pod_log(pod.metadata.name, "calico-system", _preload_content=False)
+    return log.data.decode().splitlines()[-1]
+
+
+def test_clusters_follow_each_other_through_their_networks(at, east):
+    """Typha loses the other cluster with the way to its API server, says so, and takes it up again."""
+    followed = f"in-sync update for RemoteClusterConfiguration(calico-cluster-{SECOND})"
+    assert followed in last_words(east.core)
+    # Both ways: what the server sends again and again would keep the connection alive for the client.
+    drops = "tcp sport 6443 drop; tcp dport 6443 drop;"
+    rules = f"table ip cut {{ chain forward {{ type filter hook forward priority -10; {drops} }}; }}"
+    cut = at(f"{SECOND}/vpc", "nft", rules)
+    assert cut.returncode == 0, cut.stderr
+    try:
+        assert eventually(lambda: followed not in last_words(east.core))
+    finally:
+        at(f"{SECOND}/vpc", "nft", "delete table ip cut")
+    assert eventually(lambda: followed in last_words(east.core))
+
+
+def test_a_peering_with_another_password_does_not_come_up(sessions, east):
+    """Sessions are signed by the kernels of both ends."""
+    kept = east.core.read_namespaced_secret("bgp-secrets", "calico-system").data
+    node, session = f"{EAST}/node-1", "Node_10_1_1_10"
+    east.core.patch_namespaced_secret("bgp-secrets", "calico-system", {"data": {"mesh": "d3Jvbmc="}})
+    try:
+        assert eventually(lambda: sessions(node)[session] != "Established")
+    finally:
+        east.core.patch_namespaced_secret("bgp-secrets", "calico-system", {"data": kept})
+    assert eventually(lambda: sessions(node)[session] == "Established")
