@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.facts import Gap, Network, Networks
-from analysis.fleet import ClusterHandle, Fleet
+from analysis.fleet import Capability, ClusterHandle, Fleet
 from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab import state
+from provision.lab.calico.authentication import kernel_signs_segments
 from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.fabric import SUBNET_BRIDGE
@@ -159,6 +160,9 @@ class LabProvider:
         return lab
 
 
+_UNSIGNED = (("BGP passwords", "configured and not in force: this kernel cannot sign TCP segments"),)
+
+
 def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
     """The parts of a lab that play a real one, for the header of every report.
 
@@ -172,6 +176,7 @@ def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
         ("cloud", "VPC routers in network namespaces"),
         ("kubernetes", f"{server} node agents and controllers"),
         *((part, by_whom.format_map(_Versions())) for part, by_whom in profile.stand_ins),
+        *(_UNSIGNED if Capability.BGP in profile.capabilities and not kernel_signs_segments() else ()),
         ("dns", f"{_version('dnsmasq')} in place of CoreDNS"),
     )
 
