@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from analysis.convergence import Change, History, Sample, judge_followed
+from analysis.convergence import Change, History, Sample, judge_followed, judge_undisturbed
 from analysis.facts import Gap
 from analysis.verdict import Outcome
 
@@ -117,3 +117,30 @@ def test_gaps_and_remarks_reach_the_reader():
     remarked = judge(*looks("west-1", True), *looks("west-2", True), remarks=("the block was kept",))
     assert remarked.outcome is Outcome.MET
     assert remarked.warnings == ("the block was kept",)
+
+
+def undisturbed(*samples, changes=(CAME,), gaps=()):
+    return judge_undisturbed("traffic goes on", History(changes, tuple(samples), gaps))
+
+
+def test_what_went_on_all_the_time_was_not_disturbed():
+    told = undisturbed(*looks("west-1", True, True, True), *looks("west-2", True, True))
+    assert told.outcome is Outcome.MET
+    assert told.examined == 5
+
+
+def test_a_moment_s_failure_is_a_disturbance_though_it_passes():
+    told = undisturbed(*looks("west-1", True, True), *looks("west-2", True, True, False, True))
+    assert told.outcome is Outcome.VIOLATED
+    assert told.observed == f"{BLOCK} at west-2: failed 1 times of 4, first after 2.0 s"
+    assert told.cause == "a filter"
+
+
+def test_what_nobody_could_watch_may_have_been_disturbed():
+    failing = Sample("west-2", BLOCK, 101, 102, None, "pod is gone")
+    told = undisturbed(*looks("west-1", True), failing)
+    assert told.outcome is Outcome.INCONCLUSIVE
+    assert "pod is gone" in told.observed
+    assert undisturbed(*looks("west-1", True), *looks("west-2", True), gaps=[Gap("a", "b", "c")]).outcome is (
+        Outcome.INCONCLUSIVE
+    )
