@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -270,6 +271,45 @@ class TestObjects:
         assert pod.spec.security_context is not None
         assert pod.status.phase == "Pending"
         assert pod.status.qos_class == "BestEffort"
+
+    def test_pod_gets_a_token_a_priority_and_patience_with_its_node(self, core, namespace):
+        spec = core.create_namespaced_pod(namespace, resting_pod("admitted"), dry_run="All").spec
+        (volume,) = spec.volumes
+        token, authority, namespace_file = volume.projected.sources
+        assert token.service_account_token.path == "token"
+        assert authority.config_map.name == "kube-root-ca.crt"
+        assert namespace_file.downward_api.items[0].field_ref.field_path == "metadata.namespace"
+        (mount,) = spec.containers[0].volume_mounts
+        assert (mount.name, mount.mount_path) == (volume.name, "/var/run/secrets/kubernetes.io/serviceaccount")
+        assert (spec.priority, spec.preemption_policy) == (0, "PreemptLowerPriority")
+        assert {(each.key, each.effect, each.toleration_seconds) for each in spec.tolerations} == {
+            ("node.kubernetes.io/not-ready", "NoExecute", 300),
+            ("node.kubernetes.io/unreachable", "NoExecute", 300),
+        }
+
+    def test_pod_may_do_without_a_token(self, core, namespace):
+        pod = resting_pod("unmounted")
+        pod["spec"]["automountServiceAccountToken"] = False
+        assert core.create_namespaced_pod(namespace, pod, dry_run="All").spec.volumes is None
+
+    def test_pod_of_unknown_priority_is_refused(self, core, namespace):
+        pod = resting_pod("urgent")
+        pod["spec"]["priorityClassName"] = "nowhere"
+        assert "no PriorityClass with name nowhere" in refused(
+            403, "Forbidden", core.create_namespaced_pod, namespace, pod
+        )
+
+    def test_namespace_holds_the_clusters_authority(self, core, namespace, configuration):
+        attempts = Retrying(retry=retry_if_exception_type(client.ApiException), stop=stop_after_delay(WITHIN_S))
+        authority = attempts(core.read_namespaced_config_map, "kube-root-ca.crt", namespace)
+        assert authority.data["ca.crt"] == Path(configuration.ssl_ca_cert).read_text()
+
+    def test_only_what_has_a_wish_and_a_state_counts_generations(self, core, namespace):
+        plain = core.create_namespaced_config_map(namespace, config_map("plain"), dry_run="All")
+        assert plain.metadata.generation is None
+        service = {"metadata": {"name": "plain"}, "spec": {"ports": [{"port": 80}]}}
+        assert core.create_namespaced_service(namespace, service, dry_run="All").metadata.generation is None
+        assert core.create_namespaced_pod(namespace, resting_pod("counted"), dry_run="All").metadata.generation == 1
 
     def test_pod_is_labelled_with_the_place_of_its_node(self, core, namespace, node):
         place = {"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "r-a"}

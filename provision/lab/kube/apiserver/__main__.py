@@ -52,7 +52,8 @@ async def serve(clusters: list[ClusterConfig]) -> None:
 def _runner(cluster: ClusterConfig) -> web.AppRunner:
     kubelet_tls = ssl.create_default_context(cafile=cluster.ca)
     kubelet_tls.load_cert_chain(cluster.kubelet_client_certificate, cluster.kubelet_client_key)
-    server = ApiServer(Authenticator.from_file(cluster.tokens), kubelet_tls, cluster.service_cidr)
+    authenticator = Authenticator.from_file(cluster.tokens)
+    server = ApiServer(authenticator, kubelet_tls, cluster.service_cidr, authority=cluster.ca.read_text())
     server.load(json.loads(cluster.seed.read_text()) if cluster.seed else [])
     return web.AppRunner(
         server.application(),

@@ -83,6 +83,11 @@ def _container(container: KubeObject) -> None:
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(probe):
             _merge_defaults(container[probe], _PROBE)
+            if "httpGet" in container[probe]:
+                container[probe]["httpGet"].setdefault("scheme", "HTTP")
+    for variable in container.get("env") or ():
+        if "fieldRef" in (variable.get("valueFrom") or {}):
+            variable["valueFrom"]["fieldRef"].setdefault("apiVersion", "v1")
 
 
 def _pod(pod: KubeObject) -> None:
@@ -150,6 +155,7 @@ def _job(job: KubeObject) -> None:
 
 def _service(service: KubeObject) -> None:
     spec = service["spec"]
+    service.setdefault("status", {}).setdefault("loadBalancer", {})
     _merge_defaults(spec, {"type": "ClusterIP", "sessionAffinity": "None"})
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")

@@ -1,13 +1,15 @@
 """What a cluster does by itself when certain objects come and go.
 
-A new namespace gets its default ServiceAccount; a deleted one takes its contents along and disappears last. A
-CustomResourceDefinition begins or ends the service of its resources.
+A new namespace gets its default ServiceAccount and the cluster's authority; a deleted one takes its contents along and
+disappears last. A CustomResourceDefinition begins or ends the service of its resources.
 """
 
 from __future__ import annotations
 
+from provision.lab.kube.apiserver.admission import AUTHORITY
 from provision.lab.kube.apiserver.operations import Operations
 from provision.lab.kube.apiserver.resources import (
+    CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
     SERVICE_ACCOUNTS,
@@ -19,9 +21,17 @@ from provision.lab.kube.apiserver.store import ADDED, DELETED, Event, Store
 
 
 class Lifecycle:
-    """Listens to a store and reacts, inside the write that it reacts to."""
+    """Listens to a store and reacts, inside the write that it reacts to.
 
-    def __init__(self, store: Store, resources: Resources, operations: Operations) -> None:
+    Args:
+        store: listened to.
+        resources: the kinds that are served.
+        operations: on the same store.
+        authority: PEM text of what vouches for the API server.
+    """
+
+    def __init__(self, store: Store, resources: Resources, operations: Operations, authority: str) -> None:
+        self._authority = authority
         self._store = store
         self._resources = resources
         self._operations = operations
@@ -40,6 +50,8 @@ class Lifecycle:
     def _namespace_changed(self, event: Event, name: str) -> None:
         if event.kind == ADDED:
             self._operations.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": "default", "namespace": name}})
+            authority = {"metadata": {"name": AUTHORITY, "namespace": name}, "data": {"ca.crt": self._authority}}
+            self._operations.create(CONFIG_MAPS, name, authority)
         elif event.kind == DELETED:
             self._terminating.discard(name)
         elif "deletionTimestamp" in event.stored.data["metadata"] and name not in self._terminating:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from provision.lab.kube.apiserver import errors
+from provision.lab.kube.apiserver.admission import mount_token, prioritise, tolerate_failing_nodes
 from provision.lab.kube.apiserver.defaults import empty_status, fill_in
 from provision.lab.kube.apiserver.pod_security import violations
 from provision.lab.kube.apiserver.resources import (
@@ -113,7 +114,9 @@ class Operations:
         uid = (loading and metadata.get("uid")) or str(uuid.uuid4())
         for field in _OWNED_BY_SERVER:
             metadata.pop(field, None)
-        metadata |= {"uid": uid, "creationTimestamp": timestamp(datetime.now(UTC)), "generation": 1}
+        metadata |= {"uid": uid, "creationTimestamp": timestamp(datetime.now(UTC))}
+        if resource.has_generation:
+            metadata["generation"] = 1
         obj |= {"apiVersion": resource.api_version, "kind": resource.kind}
         # a kubelet registers its node with status and all; everybody else reports status after the fact
         if resource.has_status and not loading and resource is not NODES:
@@ -169,7 +172,7 @@ class Operations:
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
             return current
-        if _wish(new) != _wish(old):
+        if resource.has_generation and _wish(new) != _wish(old):
             metadata["generation"] = old["metadata"].get("generation", 1) + 1
         if dry_run:
             return Stored(new, current.revision)
@@ -301,11 +304,15 @@ class Operations:
         metadata = obj["metadata"]
         if resource is PODS:
             account = obj["spec"]["serviceAccountName"]
-            if self._store.get(SERVICE_ACCOUNTS.key, metadata["namespace"], account) is None:
+            known = self._store.get(SERVICE_ACCOUNTS.key, metadata["namespace"], account)
+            if known is None:
                 raise errors.forbidden(
                     f'pods "{metadata["name"]}" is forbidden: error looking up service account '
                     f'{metadata["namespace"]}/{account}: serviceaccount "{account}" not found'
                 )
+            mount_token(obj, known.data)
+            prioritise(obj)
+            tolerate_failing_nodes(obj)
             self._check_pod_security(obj)
             self._say_where(obj)
         elif resource is SERVICES:

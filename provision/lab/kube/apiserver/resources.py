@@ -61,6 +61,7 @@ _SUBRESOURCES: Mapping[str, tuple[str, ...]] = {
     "statefulsets": ("scale", "status"),
     "serviceaccounts": ("token",),
 }
+_GROUPS_WITHOUT_GENERATION = frozenset({"", "coordination.k8s.io", "rbac.authorization.k8s.io", "storage.k8s.io"})
 _WITHOUT_STATUS = frozenset(
     {
         "clusterrolebindings",
@@ -116,6 +117,11 @@ class Resource:
         """Whether `status` is written only through its subresource."""
         return "status" in self.subresources
 
+    @property
+    def has_generation(self) -> bool:
+        """Whether changes of what is wished for are counted."""
+        return bool(self.custom) or self.plural == "pods" or self.group not in _GROUPS_WITHOUT_GENERATION
+
 
 def _builtin(
     api_version: str,
@@ -148,6 +154,7 @@ NAMESPACES = _builtin("v1", "namespaces", "Namespace", "ns", namespaced=False)
 NODES = _builtin("v1", "nodes", "Node", "no", namespaced=False)
 PODS = _builtin("v1", "pods", "Pod", "po", categories=_ALL)
 SERVICES = _builtin("v1", "services", "Service", "svc", categories=_ALL)
+CONFIG_MAPS = _builtin("v1", "configmaps", "ConfigMap", "cm")
 SERVICE_ACCOUNTS = _builtin("v1", "serviceaccounts", "ServiceAccount", "sa")
 ROLES = _builtin(_RBAC, "roles", "Role")
 ROLE_BINDINGS = _builtin(_RBAC, "rolebindings", "RoleBinding")
@@ -173,7 +180,7 @@ BUILTIN = (
     CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS,
     CUSTOM_RESOURCE_DEFINITIONS,
-    _builtin("v1", "configmaps", "ConfigMap", "cm"),
+    CONFIG_MAPS,
     _builtin("v1", "secrets", "Secret"),
     _builtin("v1", "endpoints", "Endpoints", "ep"),
     _builtin("v1", "events", "Event", "ev"),

@@ -36,10 +36,22 @@ _OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 class ApiServer:
-    """One cluster. `load` fills it, `application` serves it."""
+    """One cluster. `load` fills it, `application` serves it.
+
+    Args:
+        authenticator: knows who asks.
+        kubelet_tls: how this server talks to kubelets.
+        service_network: where Services get their addresses from.
+        authority: PEM text of what vouches for this server, for pods to verify it by.
+    """
 
     def __init__(
-        self, authenticator: Authenticator, kubelet_tls: ssl.SSLContext, service_network: IPv4Network | None = None
+        self,
+        authenticator: Authenticator,
+        kubelet_tls: ssl.SSLContext,
+        service_network: IPv4Network | None = None,
+        *,
+        authority: str,
     ) -> None:
         self._authenticator = authenticator
         self._store = Store()
@@ -49,7 +61,7 @@ class ApiServer:
         self._reviewer = Reviewer(authenticator, self._authorizer)
         self._kubelets = Kubelets(self._store, kubelet_tls)
         self._handlers = Handlers(self._store, self._operations, authenticator, self._authorizer, self._kubelets)
-        Lifecycle(self._store, self._resources, self._operations)
+        Lifecycle(self._store, self._resources, self._operations, authority)
 
     def load(self, objects: Iterable[KubeObject]) -> None:
         """Fill the cluster, before it is served.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 import pytest
 from aiohttp import web
@@ -13,12 +13,11 @@ from aiohttp import web
 from provision.lab import seed
 from provision.lab.kube.apiserver.authentication import Authenticator
 from provision.lab.kube.apiserver.server import ApiServer
-from provision.lab.kube.client import CONFIG_MAPS, NAMESPACES, NODES, PODS, SERVICES, ApiClient
+from provision.lab.kube.client import NODES, PODS, SERVICES, ApiClient
 from provision.lab.kube.identities import ADMIN
 from provision.lab.kube.pki import create_cluster_pki
 from provision.lab.kube.real import load as loading
 from provision.lab.kube.real.discovery import all_served_kinds
-from provision.lab.kube.real.lifecycle import AUTHORITY, NamespaceLifecycle
 from provision.lab.kube.real.load import LoadError, load
 from provision.lab.topology import aws_calico
 
@@ -35,7 +34,8 @@ def keys(tmp_path_factory):
 async def empty_cluster(keys):
     """An administrator's client of a cluster that holds nothing but what every cluster has."""
     kubelets = ssl.create_default_context(cafile=keys.ca)
-    server = ApiServer(Authenticator.from_file(keys.tokens_file), kubelets, IPv4Network(REGION.plan.service_cidr))
+    authenticator = Authenticator.from_file(keys.tokens_file)
+    server = ApiServer(authenticator, kubelets, REGION.plan.service_cidr, authority="of the server itself")
     server.load([])
     runner = web.AppRunner(server.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
@@ -89,27 +89,6 @@ def test_an_object_that_is_refused_is_named(keys, monkeypatch):
 
     with pytest.raises(LoadError, match=r"Pod default/x: .*service account"):
         asyncio.run(run())
-
-
-def test_a_new_namespace_gets_the_clusters_authority(keys):
-    async def run():
-        async with empty_cluster(keys) as client:
-            following = asyncio.create_task(NamespaceLifecycle(client, keys.ca).run())
-            await client.create(NAMESPACES, {"metadata": {"name": "young"}})
-            listed = await client.list(CONFIG_MAPS, "young")
-            if not listed.items:
-                changes = client.watch(CONFIG_MAPS, listed.resource_version, "young")
-                found = (await anext(changes)).object
-                await changes.aclose()
-            else:
-                (found,) = listed.items
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            return found
-
-    found = asyncio.run(run())
-    assert found["metadata"]["name"] == AUTHORITY
-    assert found["data"]["ca.crt"] == keys.ca.read_text()
 
 
 def test_pods_of_the_seed_are_all_wanted_by_somebody():
