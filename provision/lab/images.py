@@ -15,14 +15,16 @@ BIRD_CONFIG = "/var/run/calico/bird.cfg"
 DNS_CONFIG = "/var/run/coredns/dnsmasq.conf"
 
 _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    # calico-node's own entry point waits for confd in the same way. The configuration lies beside the socket because
-    # the lab's pods see the host's file system, where /etc/calico is not theirs to make.
+    # calico-node's own entry point waits for confd in the same way. Its BIRD never says goodbye, for it is killed when
+    # the container's first process ends: peers then keep its routes, where graceful restart is on. The configuration
+    # lies beside the socket because the lab's pods see the host's file system, where /etc/calico is not theirs to make.
     (
         r"calico/node",
         (
             "sh",
             "-c",
-            f"until test -s {BIRD_CONFIG}; do sleep 0.02; done; exec bird -R -f -s {BIRD_SOCKET} -c {BIRD_CONFIG}",
+            f"until test -s {BIRD_CONFIG}; do sleep 0.02; done; trap 'kill -KILL $bird' TERM; "
+            f"bird -R -f -s {BIRD_SOCKET} -c {BIRD_CONFIG} & bird=$!; wait $bird",
         ),
     ),
     (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),
