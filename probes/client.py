@@ -34,7 +34,9 @@ COMMAND = ["python3", "-I", "-S", "-c", BOOT]
 
 
 class Execs(Protocol):
-    """Anything that can run a command in a pod: a cluster."""
+    """Anything that can run a command in a pod: a cluster. `retries` counts what the instrument had to do again."""
+
+    retries: int
 
     def exec(
         self,
@@ -114,6 +116,7 @@ def run_agent(
     def again(_state: RetryCallState) -> None:
         nonlocal retries
         retries += 1
+        cluster.retries += 1
 
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),

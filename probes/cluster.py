@@ -57,7 +57,7 @@ class Cluster:
 
     Attributes:
         region: the region's name.
-        retries: how often a request had to be made again.
+        retries: how often a request, or an exec of the agent, had to be made again.
     """
 
     def __init__(self, handle: ClusterHandle) -> None:

@@ -35,6 +35,11 @@ class Mesh:
         """Names of all regions that have a cluster, in plan order."""
         return tuple(handle.region for handle in self.fleet.clusters)
 
+    @property
+    def retries(self) -> int:
+        """How often a request or an exec had to be made again, in all clusters, by this process."""
+        return sum(cluster.retries for cluster in self._clusters.values())
+
     def cluster(self, region: str) -> Cluster:
         """That region's cluster.
 

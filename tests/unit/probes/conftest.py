@@ -31,6 +31,7 @@ class LocalPod:
     def __init__(self, *prefix: str) -> None:
         self.prefix = prefix
         self.execs = 0
+        self.retries = 0
 
     def exec(self, namespace, pod, command, *, within, stdin=b"", container=None):
         self.execs += 1
