@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any, Self, cast
@@ -88,20 +89,7 @@ class Tls:
         Raises:
             BadCertificateError: a content is no certificate or key, or they do not belong together.
         """
-        try:
-            context = ssl.create_default_context(cadata=self.ca.decode(errors="replace"))
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.set_alpn_protocols(["h2"])
-            if self.certificate or self.key:
-                # The library reads files only; one in memory, of this process alone, keeps the key off every disk.
-                descriptor = os.memfd_create("client", os.MFD_CLOEXEC)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(self.certificate + b"\n" + self.key)
-                    file.flush()
-                    context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-        except (ssl.SSLError, ValueError) as error:
-            raise BadCertificateError(f"the client's own certificates cannot be used: {_tls_reason(error)}") from error
-        return context
+        return _context(self)
 
 
 @dataclass(frozen=True)
@@ -395,6 +383,25 @@ class Backoff:
 _FAILURES = (GRPCError, StreamTerminatedError, ProtocolError, OSError, TimeoutError)
 
 
+@lru_cache(maxsize=32)
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Making one takes longer than a handshake, and all agents of a cluster need the same."""
+    try:
+        context = ssl.create_default_context(cadata=tls.ca.decode(errors="replace"))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if tls.certificate or tls.key:
+            # The library reads files only; one in memory, of this process alone, keeps the key off every disk.
+            descriptor = os.memfd_create("client", os.MFD_CLOEXEC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(tls.certificate + b"\n" + tls.key)
+                file.flush()
+                context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except (ssl.SSLError, ValueError) as error:
+        raise BadCertificateError(f"the client's own certificates cannot be used: {_tls_reason(error)}") from error
+    return context
+
+
 class _RawCodec(CodecBase):
     __content_subtype__ = "proto"
 
@@ -462,6 +469,9 @@ class _Channel(Channel):
                 failure = BadCertificateError(f"TLS with the store at {self._target}: {_tls_reason(error)}")
             except TimeoutError:
                 failure = UnreachableError(f"dial tcp {address}:{self._target.port}: i/o timeout")
+            except ConnectionRefusedError:
+                # The node is there and forwards to nobody: the others have it from the same Service.
+                raise UnreachableError(f"dial tcp {address}:{self._target.port}: connect: connection refused") from None
             except OSError as error:
                 reason = os.strerror(error.errno).lower() if error.errno else str(error)
                 failure = UnreachableError(f"dial tcp {address}:{self._target.port}: connect: {reason}")

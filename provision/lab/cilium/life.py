@@ -249,6 +249,7 @@ class AgentLife:
         What the agent before has left there stays until all remote clusters have told their nodes: the restart of an
         agent interrupts nothing, even while a store is away.
         """
+        applied: set[TunnelEntry] | None = None
         while True:
             self._place.cluster.clear()
             self._news.clear()
@@ -260,7 +261,9 @@ class AgentLife:
             if not all(remote.state.synced.complete for remote in self._remotes.values()) or not self._remotes:
                 known = {entry.prefix for entry in wanted}
                 wanted |= {entry for entry in inherited if entry.prefix not in known}
-            await self._until_done(self._place.datapath.sync, wanted)
+            if wanted != applied:
+                await self._until_done(self._place.datapath.sync, wanted)
+                applied = wanted
             waits = {asyncio.create_task(event.wait()) for event in (self._place.cluster, self._news)}
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -201,7 +201,6 @@ class RemoteCluster:
             last_failure=datetime.now(UTC),
             last_error=str(error),
         )
-        self._changed()
 
 
 class ClusterIds:
