@@ -30,9 +30,9 @@ from provision.lab import netns
 from provision.lab.cilium import wire
 from provision.lab.cilium.wire import Message
 
-DEADLINE_S = 3.0
-CONNECT_S = 1.0
-HANDSHAKE_S = 5.0
+DEADLINE_S = 5.0
+CONNECT_S = 2.0
+HANDSHAKE_S = 10.0
 """Longer than a connection, which is the kernel's work: a handshake is a busy machine's."""
 
 BATCH = 100

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SETTLE_S = 0.02
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 2.0
+KUBERNETES_S = 5.0
 CONTAINER = "cilium-agent"
 POD_CIDRS_IN_IPCACHE = (1, 18)
 """Since then the ipcache leads to the other nodes' blocks, in the place of the tunnel map."""
@@ -332,10 +333,10 @@ class AgentLife:
 
     async def _ask_kubernetes(self) -> tuple[str, str]:
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(KUBERNETES_S):
                 answer = await self._place.watch.client.request("GET", "/version")
         except TimeoutError:
-            return "", "the API server does not answer within 1 s"
+            return "", f"the API server does not answer within {KUBERNETES_S:.0f} s"
         except ApiError as error:
             return "", str(error)
         return f"{answer.get('major', '')}.{answer.get('minor', '')} ({answer.get('gitVersion', '')})", ""

@@ -102,6 +102,7 @@ class RemoteCluster:
         self._accept = accept
         self._changed = changed
         self._client: EtcdClient | None = None
+        self._outdated = False
         self._state = RemoteState(name, connected=False, ready=False, status=WAITING)
 
     @property
@@ -118,6 +119,7 @@ class RemoteCluster:
 
     def reconnect(self) -> None:
         """End the connection, so that it is made anew by the settings as they are now."""
+        self._outdated = True
         if self._client is not None:
             self._client.close()
 
@@ -126,8 +128,11 @@ class RemoteCluster:
         backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)
         while True:
             try:
+                self._outdated = False
                 access = self._access()
                 async with await EtcdClient.connect(access.target, access.tls) as client:
+                    if self._outdated:  # changed while this one was made
+                        continue
                     self._client = client
                     await self._follow(client, backoff)
             except EtcdError as error:
