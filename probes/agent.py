@@ -23,10 +23,10 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "transfer", "target": [address, port, identity], "bytes", "seconds", "rounds"}: bulk TCP transfers to a sink,
   one after the other, until the two best rates agree, at most `rounds`.
 - {"op": "tls", "timeout", "patience", "targets": [{"address", "port", "name", "plain", "certificate", "key",
-  "request"}, ...]}: for each, all at once, a TLS handshake under that name, showing that certificate (PEM) if there is
-  one; the peer's is given back and not verified. What is said to whom the handshake satisfies is heard for `patience`
-  seconds (TLS 1.3 refuses a client afterwards), then `request` (base64) is said, and the answer heard. `plain` leaves
-  TLS out.
+  "protocols", "request"}, ...]}: for each, all at once, a TLS handshake under that name, offering these protocols
+  (ALPN) and showing that certificate (PEM) if there is one; the peer's is given back and not verified. What is said to
+  whom the handshake satisfies is heard for `patience` seconds (TLS 1.3 refuses a client afterwards), then `request`
+  (base64) is said, and the answer heard. `plain` leaves TLS out.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
 """
 
@@ -1206,7 +1206,7 @@ def secure(sock: Any, target: dict[str, Any], certificates: list[bytes]) -> Any:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(target["protocols"])
     context._msg_callback = overhear  # type: ignore[attr-defined]
     if target.get("certificate"):
         # The library takes certificates from files only; this one is in memory and has no name.

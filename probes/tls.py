@@ -67,6 +67,7 @@ class Door:
         plain: speak without TLS.
         credential: shown to the server.
         request: what is said after the handshake.
+        protocols: in which language, by ALPN; the server chooses.
     """
 
     address: IPv4Address
@@ -75,6 +76,7 @@ class Door:
     plain: bool = False
     credential: ClientCredential | None = None
     request: bytes = HTTP2_PREFACE
+    protocols: tuple[str, ...] = ("h2", "http/1.1")
 
 
 def tls_operation(doors: list[Door]) -> Operation:
@@ -91,6 +93,7 @@ def tls_operation(doors: list[Door]) -> Operation:
                 "plain": door.plain,
                 "certificate": door.credential.certificate if door.credential else None,
                 "key": door.credential.key if door.credential else None,
+                "protocols": list(door.protocols),
                 "request": base64.b64encode(door.request).decode("ascii"),
             }
             for door in doors

@@ -373,7 +373,7 @@ def _try_doors(
 
     def run(cluster: Cluster, pod: ProbePod) -> AgentRun:
         doors = [
-            Door(address, API_SERVER_PORT, str(address), request=request, **manner)
+            Door(address, API_SERVER_PORT, str(address), request=request, protocols=("http/1.1",), **manner)
             for _, address in targets(pod.region)
             for manner in ({}, {"credential": stranger}, {"plain": True})
         ]

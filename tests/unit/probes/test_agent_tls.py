@@ -52,7 +52,8 @@ def serve(listener, context):
 
 
 def handshake(pod, port, credential=None, **options):
-    target = {"address": "127.0.0.1", "port": port, "name": "store", "request": base64.b64encode(REQUEST).decode()}
+    request = base64.b64encode(REQUEST).decode()
+    target = {"address": "127.0.0.1", "port": port, "name": "store", "protocols": ["h2"], "request": request}
     if credential:
         target |= {"certificate": credential.certificate, "key": credential.key}
     plan = {"op": "tls", "timeout": 5.0, "patience": 0.3, "targets": [{**target, **options}]}
