@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provision.faults import Fault
+from provision.lab.topology import AWS_CALICO, AZURE_CILIUM
 
 
 def aws_calico() -> tuple[Fault, ...]:
@@ -14,4 +15,11 @@ def aws_calico() -> tuple[Fault, ...]:
     return calico.FAULTS
 
 
-CATALOGUES: dict[str, Callable[[], tuple[Fault, ...]]] = {"aws-calico": aws_calico}
+def azure_cilium() -> tuple[Fault, ...]:
+    """The faults of the `azure-cilium` profile, lowest layer first."""
+    from provision.lab.faults import cilium
+
+    return cilium.FAULTS
+
+
+CATALOGUES: dict[str, Callable[[], tuple[Fault, ...]]] = {AWS_CALICO: aws_calico, AZURE_CILIUM: azure_cilium}

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from typing import Any
 
 from analysis.rootcause import Layer
 from provision.faults import Command, Confirm, Control, Create, Fault, Filter, Patch
 from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.faults.steps import (
+    WATCHDOG_NAME,
+    DropsUnlessServed,
     FullMap,
     SlowTunnel,
     between,
@@ -207,7 +210,8 @@ def one_way_drop(source: LabRegion, target: LabRegion) -> Fault:
         requirement="NET-POD-001",
         steps=dropped_in(source, f"{between(source, target)} ct state new"),
         confirm=table_is_loaded(place(source.nodes[-1])),
-        follows=MESH_PATHS | {"NET-POD-010", "NET-POD-011", "NET-POD-012", "NET-POD-013"},
+        follows=MESH_PATHS
+        | {"NET-ROUTE-014", "NET-POD-010", "NET-POD-011", "NET-POD-012", "NET-POD-013", "MESH-CP-010", "MESH-CP-011"},
     )
 
 
@@ -220,7 +224,9 @@ def tcp_blocked(source: LabRegion, target: LabRegion) -> Fault:
         requirement="NET-POD-002",
         steps=dropped_in(source, f"{between(source, target)} meta l4proto tcp ct state new"),
         confirm=table_is_loaded(place(source.nodes[-1])),
-        follows=frozenset({"NET-POD-005", "NET-POD-010", "NET-POD-011", "NET-POD-013"}),
+        follows=frozenset(
+            {"NET-POD-005", "NET-POD-010", "NET-POD-011", "NET-POD-013", "NET-ROUTE-014", "MESH-CP-010", "MESH-CP-011"}
+        ),
     )
 
 
@@ -252,6 +258,8 @@ def source_nat(node: LabNode, source: LabRegion, target: LabRegion, tunnel_devic
             ),
         ),
         confirm=table_is_loaded(place(node)),
+        # One observation, two promises: addresses survive, and the mesh is not masqueraded.
+        follows=frozenset({"NET-ROUTE-014"}),
     )
 
 
@@ -300,7 +308,7 @@ def hidden_hop(node: LabNode, own: LabRegion, other: LabRegion, ttl: int) -> Fau
 
 
 def no_room_for_new_pods(node: LabNode) -> Fault:
-    """A node's table of pods is full. It should be of the last region, where pods are made for one check only."""
+    """A node's table of pods is full. It should be the last of a region in the middle: others serve more checks."""
     return Fault(
         name="no-room-for-new-pods",
         summary=f"a table of {node.name} is full: pods that were there are delivered to, a further one is not",
@@ -308,6 +316,19 @@ def no_room_for_new_pods(node: LabNode) -> Fault:
         requirement="NET-POD-010",
         steps=(FullMap(node),),
         confirm=table_is_loaded(place(node)),
+    )
+
+
+def no_room_after_an_outage(node: LabNode) -> Fault:
+    """As above, in the region whose control plane is taken away: the last one."""
+    return Fault(
+        name="no-room-after-an-outage",
+        summary=f"a table of {node.name} is full: a pod that was made during an outage is not delivered to afterwards",
+        layer=Layer.FIB,
+        requirement="MESH-CP-011",
+        steps=(FullMap(node),),
+        confirm=table_is_loaded(place(node)),
+        follows=frozenset({"NET-POD-010"}),
     )
 
 
@@ -409,4 +430,17 @@ def second_plugin(node: LabNode) -> Fault:
             ),
         ),
         confirm=command_succeeds(place(node), ("ip", "link", "show", "flannel.1")),
+    )
+
+
+def health_script(node: LabNode, addresses: tuple[IPv4Address, ...], port: int) -> Fault:
+    """A node whose traffic depends on the control plane. It should be the last one of the last region."""
+    return Fault(
+        name="traffic-depends-on-the-control-plane",
+        summary=f"a script on {node.name} stops forwarding as long as its cluster's mesh control plane does not answer",
+        layer=Layer.SERVICE,
+        requirement="MESH-CP-010",
+        steps=(DropsUnlessServed(node, addresses, port),),
+        confirm=command_succeeds(place(node), ("pgrep", "-f", WATCHDOG_NAME)),
+        follows=frozenset({"MESH-CP-011"}),
     )

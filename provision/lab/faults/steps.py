@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Address
 from typing import Any
 
 from provision.faults import PLANTED_TABLE, Confirm, Control, FaultError, Filter
@@ -129,28 +130,50 @@ def secret_says(region: str, path: str, key: str, text: bytes) -> Confirm:
 
 
 @dataclass(frozen=True)
-class Retagged:
-    """Another version of what a workload runs: the tag of all its images."""
+class Edited:
+    """A change of an object that depends on what it says: `change` makes a merge patch from it."""
 
     region: str
     path: str
-    tag: str
+    change: Callable[[dict[str, Any]], dict[str, Any]]
 
     def apply(self, control: Control) -> dict[str, Any]:
-        """Change the tags and remember the workload."""
+        """Change it and remember what it was."""
         before = control.get(self.region, self.path)
         if before is None:
             raise FaultError(f"{self.region}: there is no {self.path} to change")
-        containers = [
-            container | {"image": f"{container['image'].rpartition(':')[0]}:{self.tag}"}
-            for container in before["spec"]["template"]["spec"]["containers"]
-        ]
-        control.patch(self.region, self.path, {"spec": {"template": {"spec": {"containers": containers}}}})
+        control.patch(self.region, self.path, self.change(before))
         return before
 
     def heal(self, control: Control, memory: dict[str, Any]) -> None:
-        """Put the workload back as it was."""
+        """Put it back as it was."""
         control.replace(self.region, self.path, memory)
+
+
+def retagged(region: str, path: str, tag: str) -> Edited:
+    """Another version of what a workload runs: the tag of all its images."""
+
+    def change(container: dict[str, Any]) -> dict[str, Any]:
+        return {"image": f"{container['image'].rpartition(':')[0]}:{tag}"}
+
+    return Edited(region, path, lambda workload: _containers(workload, change))
+
+
+def started_without(region: str, path: str, name: str, *options: str) -> Edited:
+    """A workload of which one container's command lacks those options, whatever their values."""
+
+    def change(container: dict[str, Any]) -> dict[str, Any]:
+        if container["name"] != name:
+            return {}
+        return {"command": [word for word in container["command"] if word.partition("=")[0] not in options]}
+
+    return Edited(region, path, lambda workload: _containers(workload, change))
+
+
+def _containers(workload: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A merge patch that changes every container of a workload."""
+    containers = [each | change(each) for each in workload["spec"]["template"]["spec"]["containers"]]
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
 
 
 def runs_image_with_tag(region: str, path: str, tag: str) -> Confirm:
@@ -224,9 +247,7 @@ class SlowTunnel:
     def apply(self, control: Control) -> str:
         """Start the relay, then lead the tunnels' packets to it; what is remembered is the relay's pid."""
         there = place(self.node)
-        begin = 'setsid python3 -I -S -c "$0" "$@" < /dev/null > /dev/null 2>&1 & echo $!'
-        seconds = str(self.delay.total_seconds())
-        pid = control.run(there, ["sh", "-c", begin, _RELAY, _RELAY_DEVICE, seconds]).out.strip()
+        pid = _begin(control, there, _RELAY, _RELAY_DEVICE, str(self.delay.total_seconds()))
         ready = (
             f"until ip link set {_RELAY_DEVICE} up mtu 9000 2> /dev/null; do kill -0 {pid} || exit; sleep 0.05; done"
         )
@@ -250,6 +271,56 @@ class SlowTunnel:
         rules = "; ".join(f"ip rule del preference {preference}" for preference in _RELAY_RULES)
         control.run(place(self.node), ["sh", "-c", f"{rules}; kill {memory}; true"])
 
+
+@dataclass(frozen=True)
+class DropsUnlessServed:
+    """A node that forwards nothing while none of those addresses answers at that port.
+
+    So does a health script that takes a node out of service because something else is down.
+    """
+
+    node: LabNode
+    addresses: tuple[IPv4Address, ...]
+    port: int
+
+    def apply(self, control: Control) -> str:
+        """Start the script; what is remembered is its pid."""
+        return _begin(control, place(self.node), _WATCHDOG, str(self.port), *map(str, self.addresses))
+
+    def heal(self, control: Control, memory: str) -> None:
+        """End it, and let the node forward."""
+        control.run(place(self.node), ["kill", memory], check=False)
+        Filter(place(self.node), "").heal(control, None)
+
+
+WATCHDOG_NAME = "drops-unless-served"
+
+
+def _begin(control: Control, where: str, program: str, *words: str) -> str:
+    """Start a Python program there that goes on by itself; its pid."""
+    script = 'setsid python3 -I -S -c "$0" "$@" < /dev/null > /dev/null 2>&1 & echo $!'
+    return control.run(where, ["sh", "-c", script, program, *words]).out.strip()
+
+
+_WATCHDOG = f"""
+# {WATCHDOG_NAME}
+import socket, subprocess, sys, time
+table = "{" ".join(PLANTED_TABLE)}"
+rules = "table " + table + " {{ chain forward {{ type filter hook forward priority -10; policy drop; }} }}"
+def served(address):
+    try:
+        socket.create_connection((address, int(sys.argv[1])), 0.5).close()
+    except OSError:
+        return False
+    return True
+dropping = False
+while True:
+    down = not any(map(served, sys.argv[2:]))
+    if down != dropping:
+        subprocess.run(["nft", "-f", "-"], input=rules if down else "delete table " + table, text=True)
+        dropping = down
+    time.sleep(0.1)
+"""
 
 _RELAY_DEVICE = "slow0"
 _RELAY_TABLE = 99

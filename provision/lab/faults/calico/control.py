@@ -14,6 +14,7 @@ from provision.lab.calico.control_plane import (
     FEDERATION_NAMESPACE,
     KUBE_CONTROLLERS,
     TYPHA,
+    TYPHA_HEALTH_PORT,
     remote_cluster_name,
 )
 from provision.lab.calico.seed import empty_block
@@ -23,7 +24,6 @@ from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
 from provision.lab.faults.calico.routing import CUT_OFF
 from provision.lab.faults.foreign import foreign_authority_pem
 from provision.lab.faults.steps import (
-    Retagged,
     SecretChanged,
     Values,
     command_succeeds,
@@ -31,6 +31,7 @@ from provision.lab.faults.steps import (
     object_is_there,
     object_says,
     place,
+    retagged,
     runs_image_with_tag,
     secret_values,
 )
@@ -188,7 +189,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"Typha of {OHIO.name} was left out of an upgrade long ago",
         layer=Layer.SERVICE,
         requirement="MESH-CP-014",
-        steps=(Retagged(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),),
+        steps=(retagged(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),),
         confirm=runs_image_with_tag(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),
         follows=_UNCONNECTED | {"MESH-CP-001"},
     ),
@@ -217,4 +218,6 @@ FAULTS: tuple[Fault, ...] = (
         follows=frozenset({"MESH-CP-015"}),
     ),
     shared.second_plugin(WEST.nodes[1]),
+    shared.health_script(WEST.nodes[-1], tuple(node.address for node in WEST.nodes), TYPHA_HEALTH_PORT),
+    shared.no_room_after_an_outage(WEST.nodes[-1]),
 )

@@ -43,7 +43,7 @@ FAULTS: tuple[Fault, ...] = (
         steps=(Patch(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", {"spec": {"natOutgoing": False}}),),
         confirm=object_says(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", ("spec", "natOutgoing"), False),
     ),
-    shared.no_room_for_new_pods(WEST.nodes[-1]),
+    shared.no_room_for_new_pods(OHIO.nodes[-1]),
     shared.freed_addresses_answer(EAST.nodes[-1], asking=_A),
     shared.slow_tunnel(EAST, OHIO, VXLAN_PORT),
     shared.throttled_tunnel(EAST.nodes, TUNNEL_DEVICE),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.rootcause import Layer
-from provision.faults import Create, Fault, Patch
+from provision.faults import Create, Fault, FaultError, Patch
 from provision.lab.cilium.cni import ADDRESS_ANNOTATION
 from provision.lab.faults import shared
-from provision.lab.faults.cilium.place import CONFIG, EASTUS, EUROPE, WESTUS, cilium_node
+from provision.lab.faults.cilium.place import CONFIG, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
 from provision.lab.faults.shared import PODS, stray_pod
-from provision.lab.faults.steps import object_says
+from provision.lab.faults.steps import Edited, object_says
 from provision.lab.topology import LabNode, LabRegion
 
 _DEFAULT_RANGE_ADDRESS = "10.42.0.17"
 """Of the range that k3s gives pods by itself."""
 
+_COREDNS = f"{SYSTEM}/configmaps/coredns"
 _POOL = "cluster-pool-ipv4-cidr"
 _FOREIGN_BLOCK = EASTUS.plan.pod_cidr[77 * 256]
 _SMALL_BLOCK = EASTUS.plan.pod_cidr[200 * 256]
@@ -50,6 +53,15 @@ def _block(node: LabNode, further: str, name: str, summary: str, requirement: st
     )
 
 
+def _forward_to_service(coredns: dict[str, Any]) -> dict[str, Any]:
+    """The Corefile with the addresses of the second region's nodes replaced by the address of its DNS service."""
+    nodes = " ".join(f"{node.address}:{WESTUS.dns_port}" for node in WESTUS.nodes)
+    corefile = coredns["data"]["Corefile"]
+    if nodes not in corefile:
+        raise FaultError(f"the Corefile does not forward to {nodes}: {corefile}")
+    return {"data": {"Corefile": corefile.replace(nodes, str(WESTUS.plan.dns_address))}}
+
+
 FAULTS: tuple[Fault, ...] = (
     shared.networks_overlap(WESTUS, EUROPE),
     shared.subnet_outside_its_network(EUROPE),
@@ -61,6 +73,14 @@ FAULTS: tuple[Fault, ...] = (
         "NET-ADDR-003",
         "NET-ADDR-005",
         "NET-ADDR-009",
+    ),
+    Fault(
+        name="dns-forwards-to-a-remote-service",
+        summary=f"DNS of {EASTUS.name} asks for names of {WESTUS.name} at a ClusterIP of that cluster",
+        layer=Layer.SERVICE,
+        requirement="NET-ADDR-004",
+        steps=(Edited(EASTUS.name, _COREDNS, _forward_to_service),),
+        confirm=lambda control: f"forward . {WESTUS.plan.dns_address}" in str(control.get(EASTUS.name, _COREDNS)),
     ),
     _pool(
         EUROPE,

@@ -22,6 +22,7 @@ from provision.lab.faults.steps import (
     place,
     secret_says,
     secret_values,
+    started_without,
     table_is_loaded,
 )
 
@@ -106,6 +107,21 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=secret_says(EASTUS.name, f"{_SECRETS}/{CLUSTERMESH_SECRET}", _WEST, f"{FOLDER}/admin.key".encode()),
+    ),
+    Fault(
+        name="store-open-to-everybody",
+        summary=f"the store of {WESTUS.name} was started without asking for client certificates",
+        layer=Layer.POLICY,
+        requirement="MESH-CP-005",
+        steps=(started_without(WESTUS.name, _STORE, "etcd", "--client-cert-auth", "--trusted-ca-file"),),
+        confirm=command_succeeds(
+            place(_A),
+            (
+                *("curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null"),
+                f"https://{WESTUS.nodes[0].address}:{WESTUS.store_port}/version",
+            ),
+        ),
+        follows=_NO_STORE | LOST_ON_RESTART,
     ),
     Fault(
         name="store-certificate-of-another-authority",
@@ -215,6 +231,24 @@ FAULTS: tuple[Fault, ...] = (
         follows=frozenset({"NET-POD-012"}),
     ),
     shared.second_plugin(EUROPE.nodes[1]),
+    shared.health_script(EUROPE.nodes[-1], tuple(node.address for node in EUROPE.nodes), EUROPE.store_port),
+    Fault(
+        name="store-cannot-be-filled-again",
+        summary=f"the administrator's certificate of {EUROPE.name}'s store is no good; its connection of old goes on",
+        layer=Layer.SERVICE,
+        requirement="MESH-CP-011",
+        steps=(
+            SecretChanged(
+                EUROPE.name,
+                f"{_SECRETS}/{ADMIN_SECRET}",
+                lambda _values, _control: dict(
+                    zip(("tls.crt", "tls.key"), foreign_certificate(["admin"]), strict=True)
+                ),
+            ),
+        ),
+        confirm=object_is_there(EUROPE.name, f"{_SECRETS}/{ADMIN_SECRET}"),
+        follows=frozenset({"MESH-CP-010"}),
+    ),
     Fault(
         name="global-service-of-one-cluster",
         summary=f"a service of {EASTUS.name} was made global, and no other cluster has it",

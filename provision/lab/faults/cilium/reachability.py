@@ -21,6 +21,22 @@ FAULTS: tuple[Fault, ...] = (
     shared.neighbour_dropped(_A, _B),
     shared.hidden_hop(_A, EASTUS, WESTUS, ttl=61),
     Fault(
+        name="service-of-another-cluster",
+        summary=f"in {EASTUS.name}, kube-dns leads to the DNS of {WESTUS.name}",
+        layer=Layer.SERVICE,
+        requirement="NET-POD-008",
+        steps=tuple(
+            Filter(
+                place(node),
+                "  chain services { type nat hook prerouting priority dstnat - 10; "
+                f"ip daddr {EASTUS.plan.dns_address} meta l4proto {{ tcp, udp }} th dport 53 "
+                f"dnat ip to {WESTUS.nodes[0].address}:{WESTUS.dns_port}; }}",
+            )
+            for node in EASTUS.nodes
+        ),
+        confirm=table_is_loaded(place(EASTUS.nodes[-1])),
+    ),
+    Fault(
         name="egress-not-masqueraded",
         summary=f"pods of {EUROPE.name} leave for the internet with addresses that nobody can answer",
         layer=Layer.POLICY,
@@ -36,7 +52,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         confirm=table_is_loaded(place(EUROPE.nodes[-1])),
     ),
-    shared.no_room_for_new_pods(EUROPE.nodes[-1]),
+    shared.no_room_for_new_pods(WESTUS.nodes[-1]),
     shared.freed_addresses_answer(EASTUS.nodes[-1], asking=_A),
     shared.slow_tunnel(EASTUS, WESTUS, CILIUM_PORT),
     shared.throttled_tunnel(EASTUS.nodes, TUNNEL_DEVICE),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from analysis.rootcause import Layer
-from provision.faults import Command, Create, Fault, Filter, Patch
+from provision.faults import Command, Create, Delete, Fault, Filter, Patch
 from provision.lab.cilium.datapath import HOST_DEVICE, ROUTE_MTU, TUNNEL_DEVICE
 from provision.lab.cilium.names import CLUSTERMESH_SECRET
-from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
-from provision.lab.faults.cilium.steps import AGENT, Restarted, TunnelMapEntry, tunnel_map_says
+from provision.lab.faults.cilium.place import CILIUM, CONFIG, DEPLOYMENTS, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
+from provision.lab.faults.cilium.steps import AGENT, STORE, Restarted, TunnelMapEntry, tunnel_map_says
 from provision.lab.faults.shared import MESH_PATHS
-from provision.lab.faults.steps import SecretChanged, object_is_there, object_says, place, secret_says, table_is_loaded
+from provision.lab.faults.steps import (
+    SecretChanged,
+    object_is_gone,
+    object_is_there,
+    object_says,
+    place,
+    route_is_there,
+    secret_says,
+    table_is_loaded,
+)
 from provision.lab.topology import CILIUM_VNI, LabNode, LabRegion
 
 _A, _B = EASTUS.nodes[0], EASTUS.nodes[1]
@@ -21,15 +30,20 @@ _OUTSIDE = "10.200.1.7"
 UNREACHED_STORE = frozenset(
     {
         "NET-ROUTE-006",
+        "NET-ROUTE-007",
         "MESH-CP-002",
         "MESH-CP-003",
         "MESH-CP-004",
         "MESH-CP-005",
         "MESH-CP-006",
+        "MESH-CP-007",
+        "MESH-CP-008",
+        "MESH-CP-009",
         "MESH-CP-012",
+        "MESH-CP-018",
     }
 )
-"""What cannot be done, or proven, where a store is not reached."""
+"""What cannot be done, or proven, where a store is not reached: a federation that is not seen whole proves nothing."""
 
 LOST_ON_RESTART = (
     UNREACHED_STORE
@@ -37,6 +51,7 @@ LOST_ON_RESTART = (
     | {
         "NET-ROUTE-007",
         "NET-ROUTE-008",
+        "NET-ROUTE-014",
         "NET-ROUTE-015",
         "NET-ROUTE-017",
         "NET-ROUTE-019",
@@ -254,5 +269,59 @@ FAULTS: tuple[Fault, ...] = (
         confirm=object_is_there(
             WESTUS.name, f"{CILIUM}/ciliumidentities/{(int(str(WESTUS.plan.cluster_id)) << 16) + 60000}"
         ),
+    ),
+    Fault(
+        name="route-into-the-service-range",
+        summary=f"{_A.name} has a route for {EASTUS.plan.service_cidr}, which every cluster has for itself",
+        layer=Layer.RIB,
+        requirement="NET-ROUTE-011",
+        steps=(
+            Command(
+                place(_A),
+                ("ip", "route", "add", str(EASTUS.plan.service_cidr), "via", str(EASTUS.gateway)),
+                ("ip", "route", "del", str(EASTUS.plan.service_cidr), "via", str(EASTUS.gateway)),
+            ),
+        ),
+        confirm=route_is_there(_A, EASTUS.plan.service_cidr),
+    ),
+    Fault(
+        name="mesh-masqueraded",
+        summary=f"{_B.name} masquerades whatever enters its tunnels",
+        layer=Layer.POLICY,
+        requirement="NET-ROUTE-014",
+        steps=(
+            Filter(
+                place(_B),
+                "  chain postrouting { type nat hook postrouting priority 90; "
+                f'oifname "{TUNNEL_DEVICE}" counter masquerade; }}',
+            ),
+        ),
+        confirm=table_is_loaded(place(_B)),
+        follows=frozenset({"NET-POD-004"}),
+    ),
+    Fault(
+        name="store-not-deployed",
+        summary=f"{EUROPE.name} has no clustermesh API server",
+        layer=Layer.SESSION,
+        requirement="NET-ROUTE-004",
+        steps=(Delete(EUROPE.name, f"{DEPLOYMENTS}/{STORE}"),),
+        confirm=object_is_gone(EUROPE.name, f"{DEPLOYMENTS}/{STORE}"),
+        follows=LOST_ON_RESTART | {"MESH-CP-001"},
+    ),
+    Fault(
+        name="agent-cannot-come-back",
+        summary=f"{EASTUS.nodes[-1].name} drops new connections to the stores; those that stand go on",
+        layer=Layer.SESSION,
+        requirement="NET-ROUTE-021",
+        steps=(
+            Filter(
+                place(EASTUS.nodes[-1]),
+                "  chain output { type filter hook output priority -10; "
+                f"tcp dport {{ {WESTUS.store_port}, {EUROPE.store_port} }} "
+                "tcp flags & (syn | ack) == syn counter drop; }",
+            ),
+        ),
+        confirm=table_is_loaded(place(EASTUS.nodes[-1])),
+        follows=LOST_ON_RESTART,
     ),
 )
