@@ -29,12 +29,13 @@ from analysis.facts import (
 )
 from analysis.plan import Plan
 from probes.cilium import AgentPod, Answer, ask_agent
-from probes.client import Operation, column, run_agent
+from probes.client import run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ProbeError
 from probes.mesh import Mesh
 from probes.observers.cilium.settings import StoreSetting
+from probes.observers.knocks import Place, observe_knocks
 from probes.tls import (
     ClientCredential,
     Door,
@@ -45,7 +46,6 @@ from probes.tls import (
     tls_operation,
 )
 
-KNOCK_TIMEOUT_S = 3.0
 WITHIN = timedelta(seconds=30)
 STRANGERS = (Credential.NONE, Credential.FOREIGN, Credential.PLAIN)
 REFUSALS = ("permission denied", "permissiondenied", "unauthenticated", "authentication failed")
@@ -216,55 +216,26 @@ def counted_content(plan: Plan, region: str, number: int, told: Mapping[str, Ans
 
 
 def _knock(mesh: Mesh, probe_set: ProbeSet, targets: Mapping[str, list[_Target]]) -> tuple[StoreFacts, ...]:
-    """Connect from every node to every address of every store, then try the doors from one node of each region."""
-    hosts = probe_set.on_hosts()
-    addresses = {region: _addresses(found) for region, found in targets.items()}
-    knocking = [pod for pod in hosts if addresses.get(pod.region)]
-    knocks: list[StoreKnock] = []
-    gaps = [
-        Gap(region, "stores of other clusters", "no probe runs in the nodes' network")
-        for region in targets
-        if region not in {pod.region for pod in hosts}
-    ]
-
-    def knock(cluster: Cluster, pod: ProbePod) -> dict[str, list[str]]:
-        wanted = [[str(address), port, ""] for _, address, port in addresses[pod.region]]
-        operation: Operation = {
-            "op": "probe",
-            "batches": [{"kind": "knock", "targets": wanted, "timeout": KNOCK_TIMEOUT_S}],
-        }
-        run = run_agent(cluster, pod.namespace, pod.name, [operation], within=WITHIN, control=pod.control)
-        if run.control_failure or "error" in run.operations[0]:
-            raise ProbeError(f"{pod.identity}: {run.control_failure or run.operations[0]['error']}")
-        batch = run.operations[0]["batches"][0]
-        return {name: column(batch, name) for name in ("outcome", "detail")}
-
-    for pod, seen in mesh.each(knocking, lambda pod: pod.region, knock):
-        if isinstance(seen, ProbeError):
-            gaps.append(Gap(pod.region, f"node {pod.node}: stores of other clusters", str(seen)))
-            continue
-        knocks += (
-            StoreKnock(pod.region, pod.node, remote, address, port, ProbeOutcome(outcome), detail or "")
-            for (remote, address, port), outcome, detail in zip(
-                addresses[pod.region], seen["outcome"], seen["detail"], strict=True
-            )
-        )
-    return StoreFacts(knocks=tuple(knocks), gaps=tuple(gaps)), _try_doors(mesh, knocking, targets, knocks)
+    """Connect from every node to every address of every store, then try the doors from one place in each region."""
+    places = {region: _places(found) for region, found in targets.items()}
+    knocks, gaps = observe_knocks(mesh, probe_set, places)
+    return StoreFacts(knocks=knocks, gaps=gaps), _try_doors(mesh, probe_set, targets, knocks)
 
 
-def _addresses(targets: Iterable[_Target]) -> list[tuple[str, IPv4Address, int]]:
-    """Name, address and port of every place where a region was told to find stores."""
+def _places(targets: Iterable[_Target]) -> list[Place]:
+    """Where a region was told to find stores."""
     facts = (target.setting.fact for target in targets)
-    return list(dict.fromkeys((fact.remote, address, fact.port) for fact in facts for address in fact.addresses))
+    return list(dict.fromkeys(Place(fact.remote, address, fact.port) for fact in facts for address in fact.addresses))
 
 
 def _try_doors(
-    mesh: Mesh, hosts: Iterable[ProbePod], targets: Mapping[str, list[_Target]], knocks: Iterable[StoreKnock]
+    mesh: Mesh, probe_set: ProbeSet, targets: Mapping[str, list[_Target]], knocks: Iterable[StoreKnock]
 ) -> StoreFacts:
-    """Come without a certificate, with a foreign one and without TLS, from one node of each region."""
+    """Come without a certificate, with a foreign one and without TLS: from a node of each region, else from a pod."""
     probers: dict[str, ProbePod] = {}
-    for pod in hosts:
-        probers.setdefault(pod.region, pod)
+    for pod in (*probe_set.on_hosts(), *probe_set.on_pods()):
+        if pod.region in targets:
+            probers.setdefault(pod.region, pod)
     opened = {(knock.node, knock.address, knock.port) for knock in knocks if knock.outcome is ProbeOutcome.OPEN}
     foreign = throwaway_credential("remote")
     certificates: list[StoreCertificate] = []
@@ -299,12 +270,12 @@ def _try_doors(
 def _open_targets(
     pod: ProbePod, targets: Iterable[_Target], opened: set[tuple[str, IPv4Address, int]]
 ) -> Iterable[tuple[_Target, IPv4Address]]:
-    """Each store once, at the first of its addresses that is open from there."""
+    """Each store once, at its first address; from a node, at the first that is open from there."""
     reached: set[str] = set()
     for target in targets:
         fact = target.setting.fact
         for address in fact.addresses:
-            if target.region not in reached and (pod.node, address, fact.port) in opened:
+            if target.region not in reached and (not pod.on_host or (pod.node, address, fact.port) in opened):
                 reached.add(target.region)
                 yield target, address
 

@@ -329,7 +329,7 @@ def test_stores_are_used_with_the_credentials_that_were_given(cilium_mesh, make_
     (content,) = seen.contents
     assert (content.region, content.owner, content.kind, content.entries) == (WEST, "mesh-west", "nodes", 1)
     assert [(one.cluster, one.identities, one.foreign_numbers) for one in seen.identities] == [("mesh-west", 1, 0)]
-    assert [gap.subject for gap in seen.gaps] == ["node e1: node health", "stores of other clusters"]
+    assert [gap.subject for gap in seen.gaps] == ["node e1: node health", "knocks from its nodes"]
 
 
 def test_backends_of_a_global_service_are_counted_by_the_cluster_of_their_block():
