@@ -126,13 +126,16 @@ def config_map(cluster: Cluster, name: str) -> dict[str, str]:
     return cluster.get(f"/api/v1/namespaces/{CILIUM_NAMESPACE}/configmaps/{name}").get("data") or {}
 
 
-def ask_agent(cluster: Cluster, agent: AgentPod, questions: Mapping[str, str]) -> dict[str, Answer]:
+def ask_agent(
+    cluster: Cluster, agent: AgentPod, questions: Mapping[str, str], within: timedelta = WITHIN
+) -> dict[str, Answer]:
     """Ask a cilium pod several things in one exec.
 
     Args:
         cluster: where it is.
         agent: the pod.
         questions: shell commands by name; nothing in them comes from outside unquoted.
+        within: for all of them together.
 
     Raises:
         ProbeError: the pod could not be asked, or has no such tool.
@@ -140,7 +143,7 @@ def ask_agent(cluster: Cluster, agent: AgentPod, questions: Mapping[str, str]) -
     script = _PRELUDE + "".join(f"ask {name} {command}\n" for name, command in questions.items())
     metadata = agent.pod["metadata"]
     completed = cluster.exec(
-        metadata["namespace"], metadata["name"], ["/bin/sh", "-c", script], within=WITHIN, container=CONTAINER
+        metadata["namespace"], metadata["name"], ["/bin/sh", "-c", script], within=within, container=CONTAINER
     )
     answers = read_answers(completed.stdout.decode("utf-8", "replace"))
     if missing := questions.keys() - answers.keys():

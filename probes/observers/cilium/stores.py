@@ -47,6 +47,8 @@ from probes.tls import (
 )
 
 WITHIN = timedelta(seconds=30)
+ANSWER_WITHIN_S = 8
+OVERHEAD = timedelta(seconds=10)
 STRANGERS = (Credential.NONE, Credential.FOREIGN, Credential.PLAIN)
 REFUSALS = ("permission denied", "permissiondenied", "unauthenticated", "authentication failed")
 """How etcd words it when a user it knows may not do a thing, or when it knows no such user."""
@@ -138,10 +140,14 @@ def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, li
     key = TRIAL_KEY + secrets.token_hex(8)
 
     def ask(cluster: Cluster, region: str) -> dict[str, Answer]:
-        questions: dict[str, str] = {}
+        # A store that does not answer costs time with every question: it is asked one only.
+        first = {f"read-{number}": read_question(target.setting) for number, target in enumerate(targets[region])}
+        told = ask_agent(cluster, spokesmen[region], first, patience(first))
+        further: dict[str, str] = {}
         for number, target in enumerate(targets[region]):
-            questions |= store_questions(number, target.setting, key, counted=target.counted)
-        return ask_agent(cluster, spokesmen[region], questions)
+            if read_trial(told[f"read-{number}"])[0] is not None:
+                further |= further_questions(number, target.setting, key, counted=target.counted)
+        return told | (ask_agent(cluster, spokesmen[region], further, patience(further)) if further else {})
 
     asking = [region for region in targets if region in spokesmen]
     for region, told in mesh.each(asking, lambda region: region, ask):
@@ -150,7 +156,8 @@ def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, li
             continue
         for number, target in enumerate(targets[region]):
             for access in (Access.READ, Access.WRITE):
-                allowed, words = read_trial(told[f"{access.value}-{number}"])
+                answer = told.get(f"{access.value}-{number}", told[f"read-{number}"])
+                allowed, words = read_trial(answer)
                 trials.append(AccessTrial(target.region, region, Credential.REMOTE, access, allowed, words))
             if target.counted:
                 try:
@@ -160,8 +167,24 @@ def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, li
     return StoreFacts(trials=tuple(trials), contents=tuple(contents), gaps=tuple(gaps))
 
 
-def store_questions(number: int, setting: StoreSetting, key: str, *, counted: bool) -> dict[str, str]:
-    """What an agent does with one store.
+def patience(questions: Mapping[str, str]) -> timedelta:
+    """How long an agent may take for these questions, even when no store answers it."""
+    return OVERHEAD + len(questions) * timedelta(seconds=ANSWER_WITHIN_S)
+
+
+def _asked(words: str, setting: StoreSetting) -> str:
+    """A command of the agent's for a store, which ends in time."""
+    store = shlex.quote(f"etcd.config={setting.file}")
+    return f"timeout {ANSWER_WITHIN_S} {words} --kvstore etcd --kvstore-opt {store}"
+
+
+def read_question(setting: StoreSetting) -> str:
+    """Ask for what the store says of its own cluster."""
+    return _asked(f'"$cilium" kvstore get {shlex.quote(f"cilium/cluster-config/{setting.fact.remote}")}', setting)
+
+
+def further_questions(number: int, setting: StoreSetting, key: str, *, counted: bool) -> dict[str, str]:
+    """What an agent does with a store that answers.
 
     Args:
         number: tells the answers of several stores apart.
@@ -169,17 +192,12 @@ def store_questions(number: int, setting: StoreSetting, key: str, *, counted: bo
         key: a key of our own, which is removed if it could be written.
         counted: read what the store holds too.
     """
-    store = f"--kvstore etcd --kvstore-opt {shlex.quote(f'etcd.config={setting.file}')}"
-    own = shlex.quote(f"cilium/cluster-config/{setting.fact.remote}")
-    written = f'"$0" kvstore set --key {key} --value meshproof {store}'
-    removed = f'"$0" kvstore delete {key} {store} >/dev/null'
-    questions = {
-        f"read-{number}": f'"$cilium" kvstore get {own} {store}',
-        f"write-{number}": f'sh -c {shlex.quote(f"{written} && {removed}")} "$cilium"',
-    }
+    written = _asked(f'"$0" kvstore set --key {key} --value meshproof', setting)
+    removed = _asked(f'"$0" kvstore delete {key}', setting)
+    questions = {f"write-{number}": f'sh -c {shlex.quote(f"{written} && {removed} >/dev/null")} "$cilium"'}
     if counted:
         for what, prefix in HELD.items():
-            questions[f"{what}-{number}"] = f'"$cilium" kvstore get --recursive {prefix} -o json {store}'
+            questions[f"{what}-{number}"] = _asked(f'"$cilium" kvstore get --recursive {prefix} -o json', setting)
     return questions
 
 
@@ -199,6 +217,8 @@ def counted_content(plan: Plan, region: str, number: int, told: Mapping[str, Ans
     Raises:
         ProbeError: what other clusters must be able to read could not be read.
     """
+    if f"state-{number}" not in told:
+        raise ProbeError(f"the store does not answer: {told[f'read-{number}'].words}")
     names = {int(one.cluster_id): mesh_name(one) for one in plan.regions if one.cluster_id}
     entries: list[StoreEntries] = list(told[f"state-{number}"].read(count_store))
     for what in ("cache", "config"):
