@@ -20,11 +20,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.plan import Cni
 from provision.errors import ProvisionError
 from provision.lab import seed
 from provision.lab.agents_config import AgentsConfig, ClusterAccess
 from provision.lab.container import STAY, ContainerConfig
-from provision.lab.host import USER_NAMESPACE_OPTION, isolation, search_path
+from provision.lab.host import USER_NAMESPACE_OPTION, etcd_program, isolation, search_path
 from provision.lab.kube.identities import ADMIN, VERIFIER, Identity
 from provision.lab.kube.pki import ClusterPki, KubeContext, create_cluster_pki, write_kubeconfig
 from provision.lab.kube.real.assets import KubeAssets
@@ -85,6 +86,8 @@ def launch(
     """
     requested = time.monotonic()
     options = isolation()
+    if topology.cni is Cni.CILIUM_CLUSTERMESH:
+        etcd_program()  # now, since a pod that lacks it would only never be ready
     progress.stage("certificates and configuration")
     _refuse_hidden(folder)
     folder.logs.mkdir(mode=0o700, exist_ok=True)

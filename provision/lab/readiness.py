@@ -26,8 +26,8 @@ from provision.lab.paths import LabFolder
 from provision.lab.profiles import profile_of
 from provision.lab.topology import EGRESS, LabNode, LabRegion, LabTopology, topology_from_spec
 
-START_DEADLINE = timedelta(seconds=60)
-"""Ten times what a start takes on a busy machine; a lab that is not up by then will not come."""
+START_DEADLINE = timedelta(seconds=120)
+"""Ten times what a large lab takes on a busy machine; one that is not up by then will not come."""
 
 API_DEADLINE = timedelta(seconds=150)
 """Ten times what three of Kubernetes' own API servers take. The lab's own take one second."""
