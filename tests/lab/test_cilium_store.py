@@ -14,17 +14,11 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from provision.lab.cilium import keys, pki
+from provision.lab.cilium.connection import BadCertificateError, PermissionDeniedError, Target, Tls, UnreachableError
 from provision.lab.cilium.dbg.commandline import parse
 from provision.lab.cilium.dbg.kvstore import kvstore
 from provision.lab.cilium.dbg.troubleshoot import troubleshoot
-from provision.lab.cilium.etcd import (
-    BadCertificateError,
-    EtcdClient,
-    PermissionDeniedError,
-    Target,
-    Tls,
-    UnreachableError,
-)
+from provision.lab.cilium.etcd import EtcdClient
 from provision.lab.cilium.names import mesh_name
 from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
 from provision.lab.cilium.settings import EtcdSettings

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from provision.lab import kernel
 from provision.lab.cilium import api, keys, picture, settings
+from provision.lab.cilium.connection import BadCertificateError, Target, Tls, UnreachableError
 from provision.lab.cilium.dbg.command import answer
 from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints
-from provision.lab.cilium.etcd import Backoff, BadCertificateError, Target, Tls, UnreachableError
+from provision.lab.cilium.etcd import Backoff
 from provision.lab.cilium.health import HealthProber
 from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
 from provision.lab.cilium.state import AgentState, ControllerState, IpcacheEntry, NodeEntry, NodeSource, TunnelEntry

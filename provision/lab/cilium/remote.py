@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from provision.lab.cilium import keys
-from provision.lab.cilium.etcd import Backoff, EtcdClient, EtcdError, Range, RefusedError, StoreChange, Target, Tls
+from provision.lab.cilium.connection import EtcdError, RefusedError, Target, Tls
+from provision.lab.cilium.etcd import Backoff, EtcdClient, Range, StoreChange
 from provision.lab.cilium.keys import StoredConfig, StoredEndpoint, StoredService
 from provision.lab.cilium.state import Labels, NodeEntry, RemoteConfig, RemoteState, RemoteSync
 

@@ -11,16 +11,8 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from provision.lab.cilium import keys, names
-from provision.lab.cilium.etcd import (
-    Backoff,
-    EtcdClient,
-    EtcdError,
-    Permission,
-    RefusedError,
-    Target,
-    Tls,
-    prefix_end,
-)
+from provision.lab.cilium.connection import EtcdError, RefusedError, Target, Tls
+from provision.lab.cilium.etcd import Backoff, EtcdClient, Permission, prefix_end
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import Change, KubeObject
 

@@ -6,10 +6,11 @@ import base64
 from pathlib import Path, PurePosixPath
 
 from provision.lab.cilium.api import Reply, failure
+from provision.lab.cilium.connection import EtcdError, Target, Tls
 from provision.lab.cilium.dbg.agent import Agent
 from provision.lab.cilium.dbg.commandline import CommandLine
 from provision.lab.cilium.dbg.forms import to_json
-from provision.lab.cilium.etcd import EtcdClient, EtcdError, KeyValue, Target, Tls
+from provision.lab.cilium.etcd import EtcdClient, KeyValue
 from provision.lab.cilium.settings import EtcdSettings, SettingsError, read_settings, split_endpoint
 
 

@@ -9,9 +9,10 @@ from cryptography import x509
 
 from provision.lab.cilium import keys
 from provision.lab.cilium.api import Reply
+from provision.lab.cilium.connection import BadCertificateError, EtcdError, PermissionDeniedError, Target, Tls
 from provision.lab.cilium.dbg.agent import Agent
 from provision.lab.cilium.dbg.kvstore import FileMissingError, read_file
-from provision.lab.cilium.etcd import BadCertificateError, EtcdClient, EtcdError, PermissionDeniedError, Target, Tls
+from provision.lab.cilium.etcd import EtcdClient
 from provision.lab.cilium.settings import (
     FOLDER,
     EtcdSettings,

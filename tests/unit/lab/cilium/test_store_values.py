@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.lab.cilium import keys, wire
+from provision.lab.cilium.connection import RefusedError
 from provision.lab.cilium.endpoints import ClusterIdentity, identity_labels
-from provision.lab.cilium.etcd import KeyValue, Range, RefusedError, StoreChange, prefix_end
+from provision.lab.cilium.etcd import KeyValue, Range, StoreChange, prefix_end
 from provision.lab.cilium.health import checksum
 from provision.lab.cilium.remote import ClusterIds, Knowledge
 from provision.lab.cilium.settings import EtcdSettings, SettingsError, read_settings
