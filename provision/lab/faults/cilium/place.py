@@ -12,6 +12,7 @@ SYSTEM = "/api/v1/namespaces/kube-system"
 CONFIG = f"{SYSTEM}/configmaps/cilium-config"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/kube-system/deployments"
 CILIUM = "/apis/cilium.io/v2"
+IDENTITIES = f"{CILIUM}/ciliumidentities"
 
 
 def cilium_node(node: LabNode) -> str:

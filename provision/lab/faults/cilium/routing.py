@@ -6,8 +6,24 @@ from analysis.rootcause import Layer
 from provision.faults import Command, Create, Delete, Fault, Filter, Patch
 from provision.lab.cilium.datapath import HOST_DEVICE, ROUTE_MTU, TUNNEL_DEVICE
 from provision.lab.cilium.names import CLUSTERMESH_SECRET
-from provision.lab.faults.cilium.place import CILIUM, CONFIG, DEPLOYMENTS, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
-from provision.lab.faults.cilium.steps import AGENT, STORE, Restarted, TunnelMapEntry, tunnel_map_says
+from provision.lab.faults.cilium.place import (
+    CONFIG,
+    DEPLOYMENTS,
+    EASTUS,
+    EUROPE,
+    IDENTITIES,
+    SYSTEM,
+    WESTUS,
+    cilium_node,
+)
+from provision.lab.faults.cilium.steps import (
+    AGENT,
+    STORE,
+    IdentitiesForgotten,
+    Restarted,
+    TunnelMapEntry,
+    tunnel_map_says,
+)
 from provision.lab.faults.shared import MESH_PATHS
 from provision.lab.faults.steps import (
     SecretChanged,
@@ -104,6 +120,7 @@ def _moved(node: LabNode, address: object, name: str, summary: str, requirement:
             follows,
             {
                 "NET-ROUTE-009",
+                "NET-ROUTE-014",
                 "NET-POD-006",
                 "NET-POD-008",
                 "NET-POD-010",
@@ -113,6 +130,7 @@ def _moved(node: LabNode, address: object, name: str, summary: str, requirement:
                 "NET-ROUTE-021",
                 "MESH-CP-010",
                 "MESH-CP-011",
+                "MESH-CP-012",
                 "MESH-CP-015",
             },
         )
@@ -127,6 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.SESSION,
         requirement="NET-ROUTE-001",
         steps=(
+            IdentitiesForgotten(WESTUS.name),
             Restarted(
                 Patch(WESTUS.name, CONFIG, {"data": {"cluster-id": str(EASTUS.plan.cluster_id)}}),
                 WESTUS.name,
@@ -142,6 +161,7 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.SESSION,
         requirement="NET-ROUTE-001",
         steps=(
+            IdentitiesForgotten(WESTUS.name),
             Restarted(
                 Patch(WESTUS.name, CONFIG, {"data": {"cluster-name": "crdb-cilium-wetsus"}}), WESTUS.name, (AGENT,)
             ),
@@ -254,7 +274,7 @@ FAULTS: tuple[Fault, ...] = (
         steps=(
             Create(
                 WESTUS.name,
-                f"{CILIUM}/ciliumidentities",
+                IDENTITIES,
                 {
                     "apiVersion": "cilium.io/v2",
                     "kind": "CiliumIdentity",
@@ -266,9 +286,8 @@ FAULTS: tuple[Fault, ...] = (
                 },
             ),
         ),
-        confirm=object_is_there(
-            WESTUS.name, f"{CILIUM}/ciliumidentities/{(int(str(WESTUS.plan.cluster_id)) << 16) + 60000}"
-        ),
+        confirm=object_is_there(WESTUS.name, f"{IDENTITIES}/{(int(str(WESTUS.plan.cluster_id)) << 16) + 60000}"),
+        follows=frozenset({"MESH-CP-003"}),
     ),
     Fault(
         name="route-into-the-service-range",

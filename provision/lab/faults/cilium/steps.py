@@ -14,7 +14,7 @@ from provision.faults import Confirm, Control, Step
 from provision.lab.cilium.datapath import TUNNEL_TABLE
 from provision.lab.cilium.names import ADMIN_SECRET
 from provision.lab.control import wait_for
-from provision.lab.faults.cilium.place import SYSTEM
+from provision.lab.faults.cilium.place import IDENTITIES, SYSTEM
 from provision.lab.faults.steps import place, secret_values
 from provision.lab.topology import LabNode, LabRegion
 
@@ -77,6 +77,29 @@ class Restarted:
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     states = (pod.get("status") or {}).get("containerStatuses") or ()
     return bool(states) and all(state.get("ready") for state in states)
+
+
+@dataclass(frozen=True)
+class IdentitiesForgotten:
+    """Changes nothing; healing removes the identities that have come since, which agents under another name made.
+
+    In a cluster the operator collects identities that nobody uses, after a quarter of an hour.
+    """
+
+    region: str
+
+    def apply(self, control: Control) -> frozenset[str]:
+        """Remember those that are there."""
+        return self._names(control)
+
+    def heal(self, control: Control, memory: frozenset[str]) -> None:
+        """Remove the others."""
+        for name in sorted(self._names(control) - memory):
+            control.delete(self.region, f"{IDENTITIES}/{name}")
+
+    def _names(self, control: Control) -> frozenset[str]:
+        found = (control.get(self.region, IDENTITIES) or {}).get("items", ())
+        return frozenset(each["metadata"]["name"] for each in found)
 
 
 @dataclass(frozen=True)
