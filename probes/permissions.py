@@ -1,7 +1,7 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
-`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and nothing
-writes outside the probe namespace but what disrupts. What only one of the two CNIs has is asked for only where it is.
+`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and only
+what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
 """
 
 from __future__ import annotations
