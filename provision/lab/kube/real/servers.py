@@ -23,7 +23,8 @@ _PLUGINS_OFF = ("TaintNodesByCondition", "StorageObjectInUseProtection")
 _STORE, _PEERS = "store:1", "peers:1"
 """Sockets in the folder that etcd runs in: it takes no path, and wants something like a port."""
 
-_LOG_TAIL = 5
+_LOG_TAIL = 3
+"""Few enough that the sentence before them is not lost when the last lines of a log are shown."""
 
 
 class ServerError(Exception):
