@@ -37,15 +37,19 @@ UNSEEN = MESH_PATHS | {
     "NET-POD-004",
     "NET-POD-006",
     "NET-POD-007",
+    "NET-ROUTE-004",
     "NET-ROUTE-008",
     "NET-ROUTE-009",
     "NET-ROUTE-010",
     "NET-ROUTE-011",
     "NET-ROUTE-012",
+    "NET-ROUTE-014",
+    "NET-ROUTE-015",
     "NET-ROUTE-016",
     "NET-ROUTE-018",
     "NET-ROUTE-019",
     "NET-ROUTE-020",
+    "MESH-CP-001",
     "MESH-CP-002",
     "MESH-CP-012",
     "MESH-CP-014",
@@ -254,7 +258,7 @@ def source_nat(node: LabNode, source: LabRegion, target: LabRegion, tunnel_devic
             Filter(
                 place(node),
                 "  chain postrouting { type nat hook postrouting priority 90; "
-                f'oifname "{tunnel_device}" {between(source, target)} counter masquerade; }}',
+                f'oifname "{tunnel_device}" {between(source, target)} counter snat ip to {node.tunnel_address}; }}',
             ),
         ),
         confirm=table_is_loaded(place(node)),
@@ -333,18 +337,22 @@ def no_room_after_an_outage(node: LabNode) -> Fault:
 
 
 def freed_addresses_answer(node: LabNode, asking: LabNode) -> Fault:
-    """A node answers in the place of pods that are gone. It should be where checks make their pods: the last one."""
+    """A node answers in the place of pods that are gone. It should be where checks make their pods: the last one.
+
+    It has routes for the halves of its block, which come before what its CNI has for the whole.
+    """
     return Fault(
         name="freed-addresses-answer",
         summary=f"{node.name} itself answers at every address of its block that no pod has",
         layer=Layer.FIB,
         requirement="NET-POD-011",
-        steps=(
+        steps=tuple(
             Command(
                 place(node),
-                ("ip", "route", "add", "local", str(node.block), *_HERE),
-                ("ip", "route", "del", "local", str(node.block), *_HERE),
-            ),
+                ("ip", "route", "add", "local", str(half), *_HERE),
+                ("ip", "route", "del", "local", str(half), *_HERE),
+            )
+            for half in node.block.subnets()
         ),
         confirm=command_succeeds(place(asking), ("ping", "-c", "1", "-W", "1", str(node.block[-2]))),
     )

@@ -146,7 +146,8 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-005",
         steps=(Signal(_WEST_RR),),
         confirm=session_is(_WEST_A, protocol(_WEST_RR), up=False),
-        follows=CUT_OFF | {"NET-ROUTE-002", "NET-ROUTE-006", "NET-ROUTE-009", "NET-ROUTE-012", "NET-ROUTE-016"},
+        follows=CUT_OFF
+        | {"NET-ROUTE-002", "NET-ROUTE-006", "NET-ROUTE-009", "NET-ROUTE-012", "NET-ROUTE-016", "MESH-CP-016"},
     ),
     Fault(
         name="reflector-peering-down",

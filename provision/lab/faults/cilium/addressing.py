@@ -35,7 +35,8 @@ def _pool(region: LabRegion, further: object, name: str, summary: str, requireme
         requirement=requirement,
         steps=(Patch(region.name, CONFIG, {"data": {_POOL: ranges}}),),
         confirm=object_says(region.name, CONFIG, ("data", _POOL), ranges),
-        follows=frozenset(follows),
+        # Whose pods they are decides what is masqueraded.
+        follows=frozenset(follows) | {"NET-ROUTE-014"},
     )
 
 

@@ -305,14 +305,14 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="mesh-masqueraded",
-        summary=f"{_B.name} masquerades whatever enters its tunnels",
+        summary=f"{_B.name} masquerades whatever its pods send into a tunnel",
         layer=Layer.POLICY,
         requirement="NET-ROUTE-014",
         steps=(
             Filter(
                 place(_B),
                 "  chain postrouting { type nat hook postrouting priority 90; "
-                f'oifname "{TUNNEL_DEVICE}" counter masquerade; }}',
+                f'oifname "{TUNNEL_DEVICE}" ip saddr {_B.block} counter snat ip to {_B.tunnel_address}; }}',
             ),
         ),
         confirm=table_is_loaded(place(_B)),
