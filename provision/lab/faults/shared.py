@@ -54,6 +54,7 @@ UNSEEN = MESH_PATHS | {
     "MESH-CP-012",
     "MESH-CP-014",
     "MESH-CP-015",
+    "MESH-CP-016",
     "MESH-CP-017",
 }
 """What cannot be told of a node on which no probe and no agent runs."""

@@ -55,6 +55,8 @@ CUT_OFF = MESH_PATHS | {
     "NET-ROUTE-017",
     "NET-ROUTE-018",
     "NET-ROUTE-021",
+    "MESH-CP-010",
+    "MESH-CP-011",
     "MESH-CP-015",
 }
 """What a node, or a region, that has lost its sessions takes with it."""
@@ -128,7 +130,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-004",
         steps=(Patch(OHIO.name, f"/api/v1/nodes/{_OHIO_RR.name}", {"metadata": {"labels": {REFLECTOR_LABEL: None}}}),),
         confirm=session_is_absent(_OHIO_A, protocol(_OHIO_RR)),
-        follows=CUT_OFF | {"NET-ROUTE-003", "NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-007"},
+        follows=CUT_OFF | {"NET-ROUTE-003", "NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-007", "MESH-CP-016"},
     ),
     Fault(
         name="worker-session-down",
