@@ -65,7 +65,6 @@ _STRAY_SUBNET = "10.99.1.1/24"
 _STRAY_NODE = "10.99.1.12"
 _RUN_LABEL = "meshproof/run"
 _SLOW = "tbf rate 2mbit burst 16kb latency 400ms"
-_HERE = ("dev", "lo", "table", "main", "metric", "1")
 
 
 def stray_pod(node: LabNode, name: str, **metadata: Any) -> dict[str, Any]:
@@ -334,28 +333,6 @@ def no_room_after_an_outage(node: LabNode) -> Fault:
         steps=(FullMap(node),),
         confirm=table_is_loaded(place(node)),
         follows=frozenset({"NET-POD-010"}),
-    )
-
-
-def freed_addresses_answer(node: LabNode, asking: LabNode) -> Fault:
-    """A node answers in the place of pods that are gone. It should be where checks make their pods: the last one.
-
-    It has routes for the halves of its block, which come before what its CNI has for the whole.
-    """
-    return Fault(
-        name="freed-addresses-answer",
-        summary=f"{node.name} itself answers at every address of its block that no pod has",
-        layer=Layer.FIB,
-        requirement="NET-POD-011",
-        steps=tuple(
-            Command(
-                place(node),
-                ("ip", "route", "add", "local", str(half), *_HERE),
-                ("ip", "route", "del", "local", str(half), *_HERE),
-            )
-            for half in node.block.subnets()
-        ),
-        confirm=command_succeeds(place(asking), ("ping", "-c", "1", "-W", "1", str(node.block[-2]))),
     )
 
 

@@ -306,7 +306,7 @@ _WATCHDOG = f"""
 # {WATCHDOG_NAME}
 import socket, subprocess, sys, time
 table = "{" ".join(PLANTED_TABLE)}"
-rules = "table " + table + " {{ chain forward {{ type filter hook forward priority -10; policy drop; }} }}"
+rules = "table " + table + " {{\\n chain forward {{ type filter hook forward priority -10; policy drop; }}\\n}}\\n"
 def served(address):
     try:
         socket.create_connection((address, int(sys.argv[1])), 0.5).close()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from analysis.rootcause import Layer
-from provision.faults import Fault, Filter, Patch
+from provision.faults import Command, Fault, Filter, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.faults import shared
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
-from provision.lab.faults.steps import object_says, place, table_is_loaded
+from provision.lab.faults.steps import command_succeeds, object_says, place, table_is_loaded
 from provision.lab.topology import VXLAN_PORT
 
-_A, _B = EAST.nodes[1], EAST.nodes[2]
+_A, _B, _LAST = EAST.nodes[1:]
+_HERE = ("dev", "lo", "table", "main", "metric", "1")
 
 FAULTS: tuple[Fault, ...] = (
     shared.one_way_drop(EAST, OHIO),
@@ -44,7 +45,20 @@ FAULTS: tuple[Fault, ...] = (
         confirm=object_says(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", ("spec", "natOutgoing"), False),
     ),
     shared.no_room_for_new_pods(OHIO.nodes[-1]),
-    shared.freed_addresses_answer(EAST.nodes[-1], asking=_A),
+    Fault(
+        name="freed-addresses-answer",
+        summary=f"{_LAST.name} itself answers at every address of its block that no pod has",
+        layer=Layer.FIB,
+        requirement="NET-POD-011",
+        steps=(
+            Command(
+                place(_LAST),
+                ("ip", "route", "add", "local", str(_LAST.block), *_HERE),
+                ("ip", "route", "del", "local", str(_LAST.block), *_HERE),
+            ),
+        ),
+        confirm=command_succeeds(place(_A), ("ping", "-c", "1", "-W", "1", str(_LAST.block[-2]))),
+    ),
     shared.slow_tunnel(EAST, OHIO, VXLAN_PORT),
     shared.throttled_tunnel(EAST.nodes, TUNNEL_DEVICE),
     shared.probe_pod_left_behind(_A),

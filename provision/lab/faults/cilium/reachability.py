@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from analysis.rootcause import Layer
 from provision.faults import Fault, Filter
-from provision.lab.cilium.datapath import TUNNEL_DEVICE
+from provision.lab.cilium.datapath import HOST_DEVICE, TUNNEL_DEVICE
 from provision.lab.faults import shared
 from provision.lab.faults.cilium.place import EASTUS, EUROPE, WESTUS
-from provision.lab.faults.steps import place, table_is_loaded
+from provision.lab.faults.steps import command_succeeds, place, table_is_loaded
 from provision.lab.topology import CILIUM_PORT, EGRESS
 
-_A, _B = EASTUS.nodes[0], EASTUS.nodes[1]
+_A, _B, _LAST = EASTUS.nodes
 
 FAULTS: tuple[Fault, ...] = (
     shared.one_way_drop(EASTUS, WESTUS),
@@ -53,7 +53,20 @@ FAULTS: tuple[Fault, ...] = (
         confirm=table_is_loaded(place(EUROPE.nodes[-1])),
     ),
     shared.no_room_for_new_pods(WESTUS.nodes[-1]),
-    shared.freed_addresses_answer(EASTUS.nodes[-1], asking=_A),
+    Fault(
+        name="freed-addresses-answer",
+        summary=f"{_LAST.name} itself answers at every address of its block that no pod has",
+        layer=Layer.FIB,
+        requirement="NET-POD-011",
+        steps=(
+            Filter(
+                place(_LAST),
+                "  chain freed { type nat hook prerouting priority dstnat - 10; "
+                f'ip daddr {_LAST.block} fib daddr oifname "{HOST_DEVICE}" dnat ip to {_LAST.tunnel_address}; }}',
+            ),
+        ),
+        confirm=command_succeeds(place(_A), ("ping", "-c", "1", "-W", "1", str(_LAST.block[-2]))),
+    ),
     shared.slow_tunnel(EASTUS, WESTUS, CILIUM_PORT),
     shared.throttled_tunnel(EASTUS.nodes, TUNNEL_DEVICE),
     shared.probe_pod_left_behind(_A),

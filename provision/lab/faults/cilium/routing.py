@@ -327,20 +327,4 @@ FAULTS: tuple[Fault, ...] = (
         confirm=object_is_gone(EUROPE.name, f"{DEPLOYMENTS}/{STORE}"),
         follows=LOST_ON_RESTART | {"MESH-CP-001"},
     ),
-    Fault(
-        name="agent-cannot-come-back",
-        summary=f"{EASTUS.nodes[-1].name} drops new connections to the stores; those that stand go on",
-        layer=Layer.SESSION,
-        requirement="NET-ROUTE-021",
-        steps=(
-            Filter(
-                place(EASTUS.nodes[-1]),
-                "  chain output { type filter hook output priority -10; "
-                f"tcp dport {{ {WESTUS.store_port}, {EUROPE.store_port} }} "
-                "tcp flags & (syn | ack) == syn counter drop; }",
-            ),
-        ),
-        confirm=table_is_loaded(place(EASTUS.nodes[-1])),
-        follows=LOST_ON_RESTART,
-    ),
 )
