@@ -8,14 +8,19 @@ one after the other. Each run has its own report; the worse exit code stands, an
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from rich.console import Console
+from rich.markup import escape
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
@@ -26,6 +31,9 @@ from provision.provider import LAB, LAB_PROFILES  # noqa: E402
 
 _SEVERITY = {EXIT_MET: 0, EXIT_UNDECIDED: 1, EXIT_VIOLATED: 2}
 _BROKEN_OFF = 3
+_LOOK_EVERY_S = 0.25
+_TAIL = 2000
+_SHOWN = 100
 _REPORT = re.compile(r"^report: (.+)$", re.MULTILINE)
 
 
@@ -45,6 +53,12 @@ class Run:
         shutil.copyfileobj(self.output, sys.stdout)
         return code
 
+    def progress(self) -> str:
+        """The last line that it has printed so far."""
+        said = os.pread(self.output.fileno(), _TAIL, max(0, os.fstat(self.output.fileno()).st_size - _TAIL))
+        lines = said.decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "starting")
+
     def report(self) -> Path | None:
         """The report that it says it has written."""
         self.output.seek(0)
@@ -59,11 +73,22 @@ def start(profile: str, arguments: list[str]) -> Run:
     return Run(profile, subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT), output)
 
 
+def watch(runs: list[Run]) -> None:
+    """Show on a terminal how far each run has come, until all have ended; elsewhere just return."""
+    if not sys.stdout.isatty():
+        return
+    with Console().status("") as line:
+        while any(run.process.poll() is None for run in runs):
+            line.update("\n".join(f"{LAB}:{run.profile}: {escape(run.progress())[-_SHOWN:]}" for run in runs))
+            time.sleep(_LOOK_EVERY_S)
+
+
 def main() -> int:
     """Run all profiles and return the worst exit code."""
     print(f"verifying {' and '.join(f'{LAB}:{name}' for name in LAB_PROFILES)}, side by side …", flush=True)
     runs = [start(profile, sys.argv[1:]) for profile in LAB_PROFILES]
     try:
+        watch(runs)
         codes = [run.finish() for run in runs]
     except KeyboardInterrupt:  # the runs have got it too: they take their labs down
         for run in runs:
