@@ -256,10 +256,10 @@ class _Versions(dict[str, str]):
 
 
 def _version(tool: str) -> str:
-    """The name and version that the tool itself gives: "BIRD version 2.0.12", "Dnsmasq version 2.90"."""
+    """The name and version that the tool itself gives: "BIRD 2.0.12", "Dnsmasq 2.90", "etcd 3.5.1"."""
     path = str(etcd_program()) if tool == "etcd" else shutil.which(tool, path=search_path())
     if path is None:
         return tool
     done = subprocess.run([path, "--version"], capture_output=True, text=True)
-    words = (done.stdout or done.stderr).split()
-    return " ".join(words[:3])
+    name, *words = (done.stdout or done.stderr).split()
+    return " ".join([name, *(word for word in words[:2] if word[0].isdigit())])
