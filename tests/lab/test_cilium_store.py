@@ -225,6 +225,19 @@ def test_what_is_known_outlives_the_store_and_a_new_store_counts_once_it_is_comp
     asyncio.run(scenario())
 
 
+def test_a_broken_connection_leaves_no_cancellation_behind(store):
+    async def follow():
+        client = await store.fill()
+        store.stop()
+        with pytest.raises(UnreachableError):
+            async for _ in client.watch(["cilium/"], 1):
+                pass
+        # Else the next time-out of this task would end it, as if somebody had cancelled it.
+        return asyncio.current_task().cancelling()
+
+    assert asyncio.run(follow()) == 0
+
+
 def test_a_cluster_with_the_own_id_never_becomes_ready(store):
     async def scenario():
         async with await store.fill() as admin, following(store, own_id=2) as west:

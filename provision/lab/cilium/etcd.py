@@ -279,12 +279,25 @@ class EtcdClient:
         return Message(reply or b"")
 
     def _failure(self, method: str, error: BaseException) -> EtcdError:
+        _take_back_cancellation()
         what = f"{method.split('/')[-1]} at the store {self.target}"
         if isinstance(error, GRPCError):
             return _refusal(what, error)
         if isinstance(error, TimeoutError):
             return UnreachableError(f"{what}: no answer in {DEADLINE_S:.0f} s")
         return self._channel.loss() or UnreachableError(f"{what}: the connection was lost")
+
+
+def _take_back_cancellation() -> None:
+    """Forget that the library has cancelled the current task.
+
+    That is how it wakes a task whose call has failed, and it leaves the request for cancellation standing. Python's
+    first releases with `asyncio.timeout` would then take the task's next time-out for a cancellation, and the task
+    would end without a word.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        task.uncancel()
 
 
 class Backoff:
