@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from probes.client import Operation
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
 PATIENCE_S = 0.7
 """How long a server may take to refuse a client after the handshake, on top of the way there and back."""
 

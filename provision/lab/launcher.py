@@ -34,7 +34,7 @@ from provision.lab.private_file import write_secret
 from provision.lab.profiles import profile_of
 from provision.lab.stages import Stage, milestones
 from provision.lab.state import Lab, LabState, Process, write_state
-from provision.lab.topology import LabRegion, LabTopology
+from provision.lab.topology import API_SERVER_PORT, LabRegion, LabTopology
 
 if TYPE_CHECKING:
     from provision.provider import Progress
@@ -225,7 +225,7 @@ def _write_apiserver_config(
             {
                 "region": region.name,
                 "fd": listener.socket.fileno(),
-                "port": seed.API_SERVER_PORT + region.index,
+                "port": API_SERVER_PORT + region.index,
                 "certificate": str(cluster.api_server.certificate),
                 "key": str(cluster.api_server.key),
                 "ca": str(cluster.ca),
@@ -235,7 +235,7 @@ def _write_apiserver_config(
                 "seed": str(objects),
                 "service_cidr": str(region.plan.service_cidr),
                 "nodes": [
-                    {"netns": node.netns, "address": str(node.address), "port": seed.API_SERVER_PORT}
+                    {"netns": node.netns, "address": str(node.address), "port": API_SERVER_PORT}
                     for node in region.nodes
                     if node.is_control_plane
                 ],
@@ -253,7 +253,7 @@ def _write_agents_config(folder: LabFolder, topology: LabTopology, pki: Mapping[
         clusters=tuple(
             ClusterAccess(
                 region=region.name,
-                server=f"https://{_LOOPBACK}:{seed.API_SERVER_PORT + region.index}",
+                server=f"https://{_LOOPBACK}:{API_SERVER_PORT + region.index}",
                 ca=pki[region.name].ca,
                 tokens=pki[region.name].tokens_file,
                 kubelet_certificate=pki[region.name].kubelets.certificate,

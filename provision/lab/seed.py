@@ -24,9 +24,8 @@ from provision.lab.manifests import (
     service_account,
 )
 from provision.lab.profiles import MeshSeed, profile_of
-from provision.lab.topology import LabNode, LabRegion, LabTopology
+from provision.lab.topology import API_SERVER_PORT, LabNode, LabRegion, LabTopology
 
-API_SERVER_PORT = 6443
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.9.3"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.8"
 

@@ -18,6 +18,7 @@ def test_stores_share_no_port(plan, facts, require):
     require(judge_store_port_apart(plan, facts.inventory, facts.federation))
 
 
+@pytest.mark.needs("tunnel-map")
 @pytest.mark.requirement("MESH-CP-018")
 def test_global_services_span_clusters(plan, facts, require):
     """Services that span clusters balance over them and leave the database alone."""

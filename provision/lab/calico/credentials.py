@@ -24,8 +24,7 @@ from provision.lab.calico.resources import GROUP
 from provision.lab.kube.identities import TIGERA_FEDERATION
 from provision.lab.kube.objects import KubeObject
 from provision.lab.kube.pki import ClusterPki
-from provision.lab.seed import API_SERVER_PORT
-from provision.lab.topology import LabTopology
+from provision.lab.topology import API_SERVER_PORT, LabTopology
 
 _PASSWORD_BYTES = 18
 

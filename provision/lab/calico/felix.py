@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from provision.lab import kernel
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.calico.resources import CalicoCluster, CalicoNode
-from provision.lab.topology import UNDERLAY_MTU, VXLAN_PORT, VXLAN_VNI
+from provision.lab.topology import UNDERLAY_MTU, VXLAN_PORT
 
 TUNNEL_MTU = UNDERLAY_MTU - 50
 TABLE = "ip calico"
@@ -21,11 +21,12 @@ TABLE = "ip calico"
 
 @dataclass(frozen=True)
 class TunnelDevice:
-    """The node's own end: the device's address and MAC, and the node's address that tunnels start from."""
+    """The node's own end: the device's address and MAC, the node's address that tunnels start from, and the VNI."""
 
     address: IPv4Address
     mac: str
     local: IPv4Address
+    vni: int
 
 
 @dataclass(frozen=True, order=True)
@@ -60,7 +61,7 @@ def desired_state(cluster: CalicoCluster, node: CalicoNode, tunnel_nodes: Iterab
     )
     device = None
     if node.tunnel_address is not None and node.tunnel_mac is not None:
-        device = TunnelDevice(node.tunnel_address, node.tunnel_mac, node.address.ip)
+        device = TunnelDevice(node.tunnel_address, node.tunnel_mac, node.address.ip, cluster.felix.vxlan_vni)
     return DataplaneState(device, endpoints, filter_table(cluster))
 
 
@@ -145,7 +146,7 @@ class Dataplane:
             # spread over, and every connection would cost each node two more entries in its connection tracker.
             add = (
                 f"link add {TUNNEL_DEVICE} address {device.mac} mtu {TUNNEL_MTU} type vxlan "
-                f"id {VXLAN_VNI} dstport {VXLAN_PORT} local {device.local} "
+                f"id {device.vni} dstport {VXLAN_PORT} local {device.local} "
                 f"srcport {VXLAN_PORT} {VXLAN_PORT + 1} nolearning"
             )
             up = f"link set {TUNNEL_DEVICE} up"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from provision.lab.calico.selector import Predicate, parse_selector
 from provision.lab.kube.objects import KubeObject, Resource
+from provision.lab.topology import VXLAN_VNI
 
 GROUP = "crd.projectcalico.org"
 DEFAULT_AS = 64512
@@ -124,6 +125,7 @@ class FelixConfiguration:
     """The data plane's settings that matter between nodes."""
 
     external_nodes: tuple[IPv4Network, ...] = ()
+    vxlan_vni: int = VXLAN_VNI
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,11 @@ def read_passwords(secret: KubeObject) -> tuple[tuple[SecretKey, str], ...]:
 def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
     """A FelixConfiguration. Raises BadObjectError."""
     with _naming(obj):
-        nodes = (obj.get("spec") or {}).get("externalNodesList") or ()
-        return FelixConfiguration(external_nodes=tuple(IPv4Network(entry, strict=False) for entry in nodes))
+        spec = obj.get("spec") or {}
+        return FelixConfiguration(
+            external_nodes=tuple(IPv4Network(entry, strict=False) for entry in spec.get("externalNodesList") or ()),
+            vxlan_vni=int(spec.get("vxlanVNI", VXLAN_VNI)),
+        )
 
 
 def read_block_affinity(obj: KubeObject) -> BlockAffinity | None:

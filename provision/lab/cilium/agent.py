@@ -67,7 +67,7 @@ class CiliumController:
                     watch = self._watches[region.name]
                     allocator = IdentityAllocator(watch)
                     places = [
-                        Place(node, host_tree(node.name), watch, self._datapaths[node.name], allocator)
+                        Place(node, host_tree(node.name), region.nodes[0], watch, self._datapaths[node.name], allocator)
                         for node in region.nodes
                     ]
                     for place in places:

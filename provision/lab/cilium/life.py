@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from provision.lab import kernel
+from provision.lab import kernel, netns
 from provision.lab.cilium import api, keys, picture, settings
 from provision.lab.cilium.connection import BadCertificateError, Target, Tls, UnreachableError
 from provision.lab.cilium.dbg.command import answer
@@ -23,14 +25,14 @@ from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
 from provision.lab.cilium.state import AgentState, ControllerState, IpcacheEntry, NodeEntry, NodeSource, TunnelEntry
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import ApiError, KubeObject
-from provision.lab.topology import LabNode
+from provision.lab.topology import API_SERVER_PORT, LabNode
 
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.02
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 2.0
-KUBERNETES_S = 5.0
+KUBERNETES_S = 3.0
 CONTAINER = "cilium-agent"
 POD_CIDRS_IN_IPCACHE = (1, 18)
 """Since then the ipcache leads to the other nodes' blocks, in the place of the tunnel map."""
@@ -58,6 +60,7 @@ class Place:
 
     Attributes:
         tree: the folder that plays the node's file system.
+        control_plane: the node of the cluster that its API server answers at.
         pods: set when a pod of the node or a namespace has changed, or an endpoint is gone.
         cluster: set when a node of the own cluster has changed.
         files: set when a file of the settings has.
@@ -65,6 +68,7 @@ class Place:
 
     node: LabNode
     tree: Path
+    control_plane: LabNode
     watch: ClusterWatch
     datapath: NodeDatapath
     allocator: IdentityAllocator
@@ -333,14 +337,24 @@ class AgentLife:
             raise BadCertificateError(f"open {path}: {(error.strerror or '').lower()}") from error
 
     async def _ask_kubernetes(self) -> tuple[str, str]:
+        """The API server's version, or why it does not answer: by the node's own network, as an agent sees it."""
+        door = f"{self._place.control_plane.address}:{API_SERVER_PORT}"
         try:
             async with asyncio.timeout(KUBERNETES_S):
+                await self._knock(self._place.control_plane.address, API_SERVER_PORT)
                 answer = await self._place.watch.client.request("GET", "/version")
+        except OSError as error:
+            return "", f"dial tcp {door}: connect: {os.strerror(error.errno or 0).lower()}"
         except TimeoutError:
-            return "", f"the API server does not answer within {KUBERNETES_S:.0f} s"
+            return "", f"dial tcp {door}: i/o timeout"
         except ApiError as error:
             return "", str(error)
         return f"{answer.get('major', '')}.{answer.get('minor', '')} ({answer.get('gitVersion', '')})", ""
+
+    async def _knock(self, address: IPv4Address, port: int) -> None:
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        with netns.open_socket(self.namespace, socket.AF_INET, kind) as end:
+            await asyncio.get_running_loop().sock_connect(end, (str(address), port))
 
     def _controllers(self) -> tuple[ControllerState, ...]:
         names = ("sync-datapath", "sync-endpoints")

@@ -18,6 +18,7 @@ NOT_OFFERED = {"aws-calico": {"tunnel-map"}, "azure-cilium": {"bgp"}}
 
 WITHOUT_CHECK = {
     ("NET-ROUTE-020", "aws-calico"),  # Typha's federation of identities can only be seen with a tool of the vendor's
+    ("MESH-CP-018", "aws-calico"),  # likewise its federated services
 }
 
 

@@ -113,7 +113,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     shared.service_address_outside_range(EAST),
     shared.node_address_outside_subnet(
-        EAST.nodes[2], frozenset({"NET-ROUTE-005", "NET-ROUTE-009", "NET-ROUTE-011", "NET-POD-005", "NET-POD-009"})
+        EAST.nodes[2],
+        frozenset({"NET-ROUTE-005", "NET-ROUTE-009", "NET-ROUTE-011", "NET-POD-005", "NET-POD-009", "MESH-CP-016"}),
     ),
     Fault(
         name="block-from-a-foreign-range",

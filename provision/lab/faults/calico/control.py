@@ -35,7 +35,7 @@ from provision.lab.faults.steps import (
     runs_image_with_tag,
     secret_values,
 )
-from provision.lab.seed import API_SERVER_PORT
+from provision.lab.topology import API_SERVER_PORT
 
 _SYSTEM = "/apis/apps/v1/namespaces/calico-system/deployments"
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"

@@ -26,7 +26,7 @@ from provision.lab.faults.steps import (
     table_is_loaded,
 )
 from provision.lab.images import BIRD_CONFIG
-from provision.lab.topology import REFLECTOR_LABEL
+from provision.lab.topology import REFLECTOR_LABEL, VXLAN_VNI
 
 _BGP = f"{CALICO}/bgpconfigurations/default"
 _FELIX = f"{CALICO}/felixconfigurations/default"
@@ -291,6 +291,18 @@ FAULTS: tuple[Fault, ...] = (
         steps=(Patch(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterc", {"spec": {"natOutgoing": True}}),),
         confirm=object_says(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterc", ("spec", "natOutgoing"), True),
         follows=frozenset({"NET-ROUTE-013"}),
+    ),
+    Fault(
+        name="wrong-vni",
+        summary=f"Felix in {WEST.name} was given another VXLAN identifier than in the other clusters",
+        layer=Layer.ENCAPSULATION,
+        requirement="MESH-CP-014",
+        steps=(Patch(WEST.name, _FELIX, {"spec": {"vxlanVNI": VXLAN_VNI + 1}}),),
+        confirm=lambda control: (
+            f"vxlan id {VXLAN_VNI + 1} "
+            in control.run(place(_WEST_A), ["ip", "-details", "link", "show", TUNNEL_DEVICE]).out
+        ),
+        follows=CUT_OFF | {"NET-ROUTE-009", "NET-ROUTE-010"},
     ),
     Fault(
         name="tunnel-source-not-accepted",

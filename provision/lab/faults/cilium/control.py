@@ -25,6 +25,7 @@ from provision.lab.faults.steps import (
     started_without,
     table_is_loaded,
 )
+from provision.lab.topology import API_SERVER_PORT
 
 _SECRETS = f"{SYSTEM}/secrets"
 _WEST = str(WESTUS.plan.cluster_name)
@@ -197,6 +198,25 @@ FAULTS: tuple[Fault, ...] = (
         ),
         confirm=table_is_loaded(place(_A)),
         follows=UNREACHED_STORE - {"MESH-CP-012"},
+    ),
+    Fault(
+        name="api-server-blocked-from-one-node",
+        summary=f"{_B.name} cannot open the API server of its own cluster",
+        layer=Layer.POLICY,
+        requirement="NET-ROUTE-005",
+        steps=(
+            Filter(
+                place(_B),
+                "  chain output { type filter hook output priority -10; "
+                f"ip daddr {_A.address} tcp dport {API_SERVER_PORT} counter drop; }}",
+            ),
+        ),
+        confirm=command_succeeds(
+            place(_B),
+            ("timeout", "1", "bash", "-c", f": < /dev/tcp/{_A.address}/{API_SERVER_PORT}"),
+            succeeds=False,
+        ),
+        follows=frozenset({"MESH-CP-001"}),
     ),
     Fault(
         name="store-on-the-port-of-etcd",
