@@ -205,8 +205,7 @@ class StoreChannel(Channel):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _TCP_OPTIONS:
                 end.setsockopt(socket.IPPROTO_TCP, option, value)
-            async with asyncio.timeout(CONNECT_S):
-                await loop.sock_connect(end, (str(address), self._target.port))
+            await asyncio.wait_for(loop.sock_connect(end, (str(address), self._target.port)), CONNECT_S)
             transport, protocol = await loop.create_connection(
                 self._protocol_factory,
                 sock=end,

@@ -291,12 +291,12 @@ class EtcdClient:
 def _take_back_cancellation() -> None:
     """Forget that the library has cancelled the current task.
 
-    That is how it wakes a task whose call has failed, and it leaves the request for cancellation standing. Python's
-    first releases with `asyncio.timeout` would then take the task's next time-out for a cancellation, and the task
-    would end without a word.
+    That is how it wakes a task whose call has failed, sometimes twice, and it leaves the requests for cancellation
+    standing. Python's first releases with `asyncio.timeout` would then take the task's next time-out for a
+    cancellation, and the task would end without a word.
     """
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    while task is not None and task.cancelling():
         task.uncancel()
 
 
