@@ -6,7 +6,8 @@ of a trial that surprised is kept in `reports/proof/PROFILE/FAULT/`.
 
     python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N]
 
-Exit code: 0 when all faults were killed without a false alarm, 1 otherwise, 4 for a mistake in the arguments.
+Exit code: 0 when all faults were killed without a false alarm, 1 otherwise, 4 for a mistake in the arguments, 130 when
+it was broken off.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Tr
         if leftover.state.name.startswith(LAB_PREFIX) and not leftover.state.process.alive:
             state.remove(leftover)
     shutil.rmtree(EVIDENCE, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="meshproof-prove-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="meshproof-prove-", ignore_cleanup_errors=True) as scratch:
 
         def work(number: int) -> None:
             while task := backlog.join():
@@ -271,7 +272,8 @@ def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Tr
                     print(f"{profile}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
                     backlog.give_up(profile)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(min(labs, total))]
+        # Daemons, so that nobody who breaks the proof off waits for a trial to end.
+        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(min(labs, total))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -401,7 +403,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for profile, fault in chosen:
         catalogues.setdefault(profile, []).append(fault)
     began = time.monotonic()
-    trials, checked = prove(catalogues, max(1, options.labs))
+    try:
+        trials, checked = prove(catalogues, max(1, options.labs))
+    except KeyboardInterrupt:
+        print("broken off; the labs end with this process, and nothing was written", file=sys.stderr)
+        return 130
     data = as_data(trials, checked, time.monotonic() - began)
     reports = ROOT / "reports"
     (reports / "proof.json").write_text(json.dumps(data, indent=2) + "\n")

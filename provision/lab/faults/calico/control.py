@@ -111,7 +111,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="MESH-CP-003",
         steps=(Create(OHIO.name, f"{CALICO}/ipamblocks", _STRANGE_BLOCK),),
         confirm=object_is_there(OHIO.name, f"{CALICO}/ipamblocks/{_STRANGE_BLOCK['metadata']['name']}"),
-        follows=frozenset({"NET-ROUTE-008", "NET-ROUTE-009"}),
+        follows=frozenset({"NET-ROUTE-008", "NET-ROUTE-009", "NET-ROUTE-021"}),
     ),
     Fault(
         name="federation-account-may-write",

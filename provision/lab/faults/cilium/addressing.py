@@ -21,7 +21,7 @@ _POOL = "cluster-pool-ipv4-cidr"
 _FOREIGN_BLOCK = EASTUS.plan.pod_cidr[77 * 256]
 _SMALL_BLOCK = EASTUS.plan.pod_cidr[200 * 256]
 
-_UNKNOWN_BLOCK = frozenset({"NET-ROUTE-008", "NET-ROUTE-009", "NET-ROUTE-019"})
+_UNKNOWN_BLOCK = frozenset({"NET-ROUTE-008", "NET-ROUTE-009", "NET-ROUTE-019", "NET-ROUTE-021"})
 """A block that only the API knows of: no node has a route to it, no agent has it in its list."""
 
 
