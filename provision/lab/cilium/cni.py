@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 
 from provision.lab import kernel
 from provision.lab.cilium.datapath import ENDPOINT_TABLE, ROUTE_MTU
@@ -61,6 +62,7 @@ class CiliumPodNetwork:
         self._cilium_nodes = cilium_nodes
         self._fabric_ready = fabric_ready
         self._held: dict[str, IPv4Address] = {}
+        self._freed: list[IPv4Address] = []
 
     async def attach(self, pod: KubeObject, netns: str) -> IPv4Address:
         """Connect the pod's namespace to the node and return the pod's address.
@@ -84,7 +86,8 @@ class CiliumPodNetwork:
         """Remove the pod's device, its route with it, and give its address back."""
         node = pod["spec"]["nodeName"]
         await asyncio.to_thread(kernel.forget, "ip", self._nodes[node], [f"link del {device_name(pod)}"])
-        self._held.pop(pod["metadata"]["uid"], None)
+        if (address := self._held.pop(pod["metadata"]["uid"], None)) is not None:
+            self._freed.append(address)
 
     def _assign(self, pod: KubeObject, pod_cidr: IPv4Network) -> IPv4Address:
         metadata = pod["metadata"]
@@ -93,11 +96,14 @@ class CiliumPodNetwork:
         if asked_for:
             address = IPv4Address(asked_for)
         else:
-            numbers = range(_RESERVED, pod_cidr.num_addresses - 1)
-            free = next((pod_cidr[number] for number in numbers if pod_cidr[number] not in taken), None)
+            # The address that was given back last comes first, so that a test can have it again.
+            freed = (address for address in reversed(self._freed) if address in pod_cidr)
+            others = (pod_cidr[number] for number in range(_RESERVED, pod_cidr.num_addresses - 1))
+            free = next((address for address in chain(freed, others) if address not in taken), None)
             if free is None:
                 raise NoAddressError(f"no address of {pod_cidr}, the pod CIDR of {pod['spec']['nodeName']}, is free")
             address = free
+        self._freed = [freed for freed in self._freed if freed != address]
         self._held[metadata["uid"]] = address
         return address
 

@@ -124,6 +124,7 @@ def _moved(node: LabNode, address: object, name: str, summary: str, requirement:
                 "NET-POD-006",
                 "NET-POD-008",
                 "NET-POD-010",
+                "NET-POD-011",
                 "NET-POD-012",
                 "NET-POD-013",
                 "NET-ROUTE-017",
