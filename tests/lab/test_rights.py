@@ -18,9 +18,10 @@ REGION = "us-east-1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CALICO = Cni.CALICO_BGP
 CLUSTER_RULES = cluster_rules(CALICO)
+CALICO_RULES = [rule for rule in CLUSTER_RULES if rule not in cluster_rules(Cni.CILIUM_CLUSTERMESH)]
 ROLES = {
-    f"{RBAC}/clusterroles/meshproof-verifier": [rule for rule in CLUSTER_RULES if rule.group not in CALICO_GROUPS],
-    f"{RBAC}/clusterroles/meshproof-calico-reader": [rule for rule in CLUSTER_RULES if rule.group in CALICO_GROUPS],
+    f"{RBAC}/clusterroles/meshproof-verifier": [rule for rule in CLUSTER_RULES if rule not in CALICO_RULES],
+    f"{RBAC}/clusterroles/meshproof-calico-reader": CALICO_RULES,
     f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-reader": dns_rules(),
     f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),

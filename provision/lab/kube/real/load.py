@@ -49,12 +49,15 @@ async def load(client: ApiClient, objects: Iterable[KubeObject]) -> None:
     loader = _Loader(client)
     free = (obj for obj in objects if "ownerReferences" not in obj["metadata"])
     for _, neighbours in groupby(free, key=lambda obj: (obj["apiVersion"], obj["kind"])):
+        first = None
         try:
             async with asyncio.TaskGroup() as group:
                 for obj in neighbours:
                     group.create_task(loader.create(obj))
         except* LoadError as refused:
-            raise refused.exceptions[0] from None
+            first = refused.exceptions[0]
+        if first is not None:  # raised here: what `except*` raises is a group again
+            raise first
 
 
 class _Loader:
