@@ -361,11 +361,11 @@ def _try_doors(
     views: Mapping[str, ClusterView],
     links: Mapping[tuple[str, str], RemoteCluster],
 ) -> tuple[list[StoreCertificate], list[AccessTrial], list[Gap]]:
-    """Try every API server from one probe of each other region, as a stranger in three ways."""
+    """Try every API server from a node of each other region, else from a pod, as a stranger in three ways."""
     plan = mesh.fleet.plan
     stranger = throwaway_credential("meshproof-stranger")
     request = STRANGER_WRITES % (len(STRANGER_OBJECT), STRANGER_OBJECT)
-    sources = {pod.region: pod for pod in reversed((*probe_set.on_pods(), *probe_set.on_hosts()))}
+    sources = {pod.region: pod for pod in reversed((*probe_set.on_hosts(), *probe_set.on_pods()))}
 
     def targets(region: str) -> list[tuple[str, IPv4Address]]:
         others = (other.name for other in plan.others(region) if other.name in views)
