@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -76,16 +76,14 @@ def judge_followed(expected: str, history: History) -> Verdict:
         expected: the promise in one sentence.
         history: changes and samples.
     """
-    seen: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
-    for sample in sorted(history.samples, key=lambda sample: sample.asked):
-        seen[sample.observer, sample.subject].append(sample)
+    seen = _by_observer(history)
     violations: list[Finding] = []
     gaps = gap_findings(history.gaps)
     examined = 0
     for change in history.changes:
         late: defaultdict[str, list[str]] = defaultdict(list)
         for observer in change.observers:
-            window = [s for s in seen[observer, change.subject] if change.at <= s.asked and s.at <= change.until]
+            window = _window(seen, observer, change)
             told = [sample for sample in window if sample.present is not None]
             settled = _settled(told, wanted=change.appears)
             if settled is not None:
@@ -130,16 +128,14 @@ def judge_undisturbed(expected: str, history: History) -> Verdict:
         expected: the promise in one sentence.
         history: changes that mark what was watched and how long, and samples.
     """
-    seen: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
-    for sample in sorted(history.samples, key=lambda sample: sample.asked):
-        seen[sample.observer, sample.subject].append(sample)
+    seen = _by_observer(history)
     violations: list[Finding] = []
     gaps = gap_findings(history.gaps)
     examined = 0
     for change in history.changes:
         broken: defaultdict[str, list[str]] = defaultdict(list)
         for observer in change.observers:
-            window = [s for s in seen[observer, change.subject] if change.at <= s.asked and s.at <= change.until]
+            window = _window(seen, observer, change)
             told = [sample for sample in window if sample.present is not None]
             examined += len(told)
             missed = [sample for sample in told if not sample.present]
@@ -162,6 +158,20 @@ def judge_undisturbed(expected: str, history: History) -> Verdict:
         gaps=gaps,
         warnings=history.remarks,
     )
+
+
+def _by_observer(history: History) -> Mapping[tuple[str, str], list[Sample]]:
+    """What each observer saw of each subject, in the order in which it was asked."""
+    seen: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in sorted(history.samples, key=lambda sample: sample.asked):
+        seen[sample.observer, sample.subject].append(sample)
+    return seen
+
+
+def _window(seen: Mapping[tuple[str, str], list[Sample]], observer: str, change: Change) -> list[Sample]:
+    """The samples of an observer that were begun and ended while the change was watched."""
+    samples = seen.get((observer, change.subject), [])
+    return [sample for sample in samples if change.at <= sample.asked and sample.at <= change.until]
 
 
 def _settled(samples: Sequence[Sample], *, wanted: bool) -> Sample | None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -78,9 +78,10 @@ def watch(runs: list[Run]) -> None:
     if not sys.stdout.isatty():
         return
     with Console().status("") as line:
-        while any(run.process.poll() is None for run in runs):
+        while running := [run for run in runs if run.process.poll() is None]:
             line.update("\n".join(f"{LAB}:{run.profile}: {escape(run.progress())[-_SHOWN:]}" for run in runs))
-            time.sleep(_LOOK_EVERY_S)
+            with suppress(subprocess.TimeoutExpired):
+                running[0].process.wait(_LOOK_EVERY_S)
 
 
 def main() -> int:

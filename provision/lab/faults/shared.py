@@ -430,3 +430,24 @@ def health_script(node: LabNode, addresses: tuple[IPv4Address, ...], port: int) 
         confirm=command_succeeds(place(node), ("pgrep", "-f", WATCHDOG_NAME)),
         follows=frozenset({"MESH-CP-011"}),
     )
+
+
+def pod_traffic_faults(first: LabRegion, second: LabRegion, third: LabRegion, tunnel: str) -> tuple[Fault, ...]:
+    """What can go wrong with the traffic of pods alone, whatever carries it: drops, rewritten sources, one more hop.
+
+    Args:
+        first: the region on whose third and second last node most of it happens.
+        second: the region that most of it is about.
+        third: the one that TCP and UDP fail with.
+        tunnel: the nodes' tunnel device.
+    """
+    a, b = first.nodes[-3:-1]
+    return (
+        one_way_drop(first, second),
+        tcp_blocked(first, third),
+        udp_blocked(third, second),
+        source_nat(a, first, second, tunnel),
+        one_node_pair_dropped(a, second.nodes[1]),
+        neighbour_dropped(a, b),
+        hidden_hop(a, first, second, ttl=61),
+    )

@@ -14,13 +14,7 @@ _A, _B, _LAST = EAST.nodes[1:]
 _HERE = ("dev", "lo", "table", "main", "metric", "1")
 
 FAULTS: tuple[Fault, ...] = (
-    shared.one_way_drop(EAST, OHIO),
-    shared.tcp_blocked(EAST, WEST),
-    shared.udp_blocked(WEST, OHIO),
-    shared.source_nat(_A, EAST, OHIO, TUNNEL_DEVICE),
-    shared.one_node_pair_dropped(_A, OHIO.nodes[1]),
-    shared.neighbour_dropped(_A, _B),
-    shared.hidden_hop(_A, EAST, OHIO, ttl=61),
+    *shared.pod_traffic_faults(EAST, OHIO, WEST, TUNNEL_DEVICE),
     Fault(
         name="remote-service-dead",
         summary=f"{OHIO.name} drops what other clusters send to its ClusterIPs",

@@ -13,13 +13,7 @@ from provision.lab.topology import CILIUM_PORT, EGRESS
 _A, _B, _LAST = EASTUS.nodes
 
 FAULTS: tuple[Fault, ...] = (
-    shared.one_way_drop(EASTUS, WESTUS),
-    shared.tcp_blocked(EASTUS, EUROPE),
-    shared.udp_blocked(EUROPE, WESTUS),
-    shared.source_nat(_A, EASTUS, WESTUS, TUNNEL_DEVICE),
-    shared.one_node_pair_dropped(_A, WESTUS.nodes[1]),
-    shared.neighbour_dropped(_A, _B),
-    shared.hidden_hop(_A, EASTUS, WESTUS, ttl=61),
+    *shared.pod_traffic_faults(EASTUS, WESTUS, EUROPE, TUNNEL_DEVICE),
     Fault(
         name="service-of-another-cluster",
         summary=f"in {EASTUS.name}, kube-dns leads to the DNS of {WESTUS.name}",
