@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Address
 
 from analysis.plan import Plan
 
@@ -39,8 +40,51 @@ class Capability(str, Enum):
     NODE_SHELL = "node-shell"
     """The provider can run privileged commands on nodes."""
 
+    PACKET_CAPTURE = "packet-capture"
+    """Probe pods in the nodes' network may capture and craft packets (NET_RAW)."""
+
+    OUTSIDE = "outside"
+    """There is a place outside the regions, without any rights, that probes can start from."""
+
+    DATABASE_PODS = "database-pods"
+    """The pods and Services of the database are there, by their planned names, whether or not they serve yet."""
+
     DATABASE = "database"
-    """The database is there."""
+    """The database is there and serves."""
+
+
+class Stand(str, Enum):
+    """Where somebody stands who looks at an environment from elsewhere than a pod."""
+
+    NODE = "node"
+    """On a node, as its administrator."""
+
+    ROUTER = "router"
+    """On the path between two regions (lab only)."""
+
+    OPERATOR = "operator"
+    """Outside the regions, at an address that may administer them: where the suite runs, for example."""
+
+    INTERNET = "internet"
+    """Outside the regions, at an address that has no rights whatsoever."""
+
+
+@dataclass(frozen=True)
+class Outpost:
+    """A place other than a pod where commands can be run.
+
+    Attributes:
+        region: for nodes and routers, else "".
+        name: the node's name, or what the place is called in reports.
+        command: what stands before the command ("ssh", "-o", ..., "host"); nothing for the runner itself.
+        address: what the place's packets bear as their source, as far as it is known; it may differ from what is seen.
+    """
+
+    stand: Stand
+    name: str
+    command: tuple[str, ...]
+    region: str = ""
+    address: IPv4Address | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +112,7 @@ class Fleet:
         probe_pull_secret: name of the Secret there that the image is pulled with.
         probes_per_node: probe pods in the pod network on each node.
         full_mesh_limit: ordered pairs of probe pods that are all probed; of more, a sample is (`analysis.sampling`).
+        outposts: places other than pods where commands can be run.
     """
 
     plan: Plan
@@ -81,6 +126,7 @@ class Fleet:
     probe_pull_secret: str | None = None
     probes_per_node: int = 1
     full_mesh_limit: int = DEFAULT_FULL_MESH_LIMIT
+    outposts: tuple[Outpost, ...] = ()
 
     def cluster(self, region: str) -> ClusterHandle:
         """The handle of that region's cluster. Raises KeyError when there is none."""

@@ -39,6 +39,10 @@ class Budgets:
         rtt_overhead: pod-to-pod round trip above node-to-node (T-OVH).
         throughput_ratio: least pod-to-pod throughput as a share of node-to-node (0..1).
         rto: time without service after the loss of a region.
+        dns_answer: until DNS has answered a question, whatever the answer is.
+        dns_change: until a changed address is seen by everybody: caches included (T-DNS).
+        clock_offset: between the clocks of any two nodes.
+        stall: a transfer may stand still for so long.
     """
 
     convergence: timedelta = timedelta(seconds=30)
@@ -46,6 +50,10 @@ class Budgets:
     rtt_overhead: timedelta = timedelta(milliseconds=2)
     throughput_ratio: float = 0.8
     rto: timedelta = timedelta(seconds=30)
+    dns_answer: timedelta = timedelta(seconds=1)
+    dns_change: timedelta = timedelta(seconds=40)
+    clock_offset: timedelta = timedelta(milliseconds=250)
+    stall: timedelta = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,47 @@ class EgressTarget:
 
 @dataclass(frozen=True)
 class DatabasePlan:
-    """The database stretched over the regions. `ports` are the only ones that policy may let through."""
+    """The database stretched over the regions.
+
+    Attributes:
+        namespaces: region and namespace of its pods there.
+        ports: the only ones that policy may let through.
+        service: name of the headless Service, and of the StatefulSet.
+        public_service: name of the Service that clients use.
+        replicas: pods in each region.
+        cpu: what each pod asks for, in thousandths of a processor; None when it is not planned.
+        memory: likewise, in bytes.
+    """
 
     engine: str = "cockroachdb"
     namespaces: tuple[tuple[str, str], ...] = ()
     ports: tuple[int, ...] = (26257, 8080)
+    service: str = "cockroachdb"
+    public_service: str = "cockroachdb-public"
+    replicas: int = 3
+    cpu: int | None = None
+    memory: int | None = None
+
+    def namespace(self, region: str) -> str:
+        """The database's namespace in that region: by default it is named like the region."""
+        return dict(self.namespaces).get(region, region)
+
+
+@dataclass(frozen=True)
+class UnderlayPlan:
+    """The network below the mesh.
+
+    Attributes:
+        cloud: "aws", "azure", or "" for another: clouds differ in what they carry (Azure drops IP-in-IP).
+        path_mtu: the largest IP packet that nodes of different regions can send each other whole (bytes).
+        operators: addresses that may use SSH and the Kubernetes API.
+        open_ports: TCP ports (first, last) that security groups open to the operators, and to nobody else.
+    """
+
+    cloud: str = ""
+    path_mtu: int = 1500
+    operators: tuple[IPv4Network, ...] = ()
+    open_ports: tuple[tuple[int, int], ...] = ((22, 22), (6443, 6443), (30000, 32767))
 
 
 @dataclass(frozen=True)
@@ -110,6 +154,9 @@ class Plan:
         services_routed: True where service CIDRs are advertised between clusters (Calico), so that a remote
             ClusterIP must answer; False where it must not be relied on.
         egress: where to knock to prove that pods reach the internet; None makes that check not applicable.
+        underlay: the network below the mesh.
+        external_name: a name outside all clusters that their DNS must resolve.
+        bulk_bytes: size of a bulk transfer between two regions (T-BULK).
     """
 
     name: str
@@ -121,6 +168,9 @@ class Plan:
     budgets: Budgets = Budgets()
     database: DatabasePlan | None = None
     egress: EgressTarget | None = None
+    underlay: UnderlayPlan = UnderlayPlan()
+    external_name: str | None = None
+    bulk_bytes: int = 100_000_000
 
     def region(self, name: str) -> RegionPlan:
         """The region of that name. Raises KeyError when the plan has none."""

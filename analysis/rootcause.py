@@ -21,7 +21,11 @@ class Layer(str, Enum):
     RIB = "rib"
     FIB = "fib"
     ENCAPSULATION = "encapsulation"
+    MTU = "mtu"
     POLICY = "policy"
+    DNS = "dns"
+    TLS = "tls"
+    SQL = "sql"
     SERVICE = "service"
     HYGIENE = "hygiene"
 
@@ -30,7 +34,8 @@ _OF_AREA = {
     "NET-ADDR": Layer.ADDRESSING,
     "NET-UNDR": Layer.UNDERLAY,
     "NET-ROUTE": Layer.SESSION,
-    "NET-MTU": Layer.ENCAPSULATION,
+    "NET-MTU": Layer.MTU,
+    "NET-DNS": Layer.DNS,
     "NET-POD": Layer.POLICY,
     "NET-POL": Layer.POLICY,
     "MESH-CP": Layer.CONTROL,
@@ -38,6 +43,12 @@ _OF_AREA = {
 """Areas that are not named here are services on top of the network."""
 
 _OF_REQUIREMENT = {
+    "NET-MTU-004": Layer.ENCAPSULATION,
+    "NET-MTU-005": Layer.ENCAPSULATION,
+    "NET-MTU-006": Layer.ENCAPSULATION,
+    "NET-MTU-007": Layer.ENCAPSULATION,
+    "NET-MTU-009": Layer.ENCAPSULATION,
+    "NET-MTU-011": Layer.ENCAPSULATION,
     "NET-ROUTE-007": Layer.CONTROL,
     "NET-ROUTE-008": Layer.FIB,
     "NET-ROUTE-009": Layer.FIB,

@@ -130,7 +130,7 @@ class LabProvider:
                 networks.append(_read_network(entry, region.name))
             except (ProvisionError, OSError, ValueError, LookupError, subprocess.CalledProcessError) as error:
                 gaps.append(Gap(region.name, "the network and its subnets", f"VPC router: {error}"))
-        return Networks(tuple(networks), tuple(gaps))
+        return Networks(tuple(networks), gaps=tuple(gaps))
 
     @staticmethod
     def _named(name: str, environment: Environment) -> state.Lab:

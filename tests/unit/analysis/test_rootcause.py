@@ -27,7 +27,7 @@ def test_hygiene_stands_beside_the_layers():
 
 def test_what_runs_on_the_network_is_a_service():
     assert layer_of("DB-SURV-005") is Layer.SERVICE
-    assert layer_of("NET-DNS-001") is Layer.SERVICE
+    assert layer_of("NET-DNS-001") is Layer.DNS
     assert layer_of("NET-UNDR-006") is Layer.UNDERLAY
 
 
