@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from provision.lab.kube.objects import KubeObject
+from provision.lab.kube.objects import POD_INDEX_LABEL, POD_NAME_LABEL, KubeObject
 from provision.lab.topology import LabNode, LabRegion
 
 TOLERATE_ALL = [{"operator": "Exists"}]
@@ -167,6 +167,44 @@ def deployment(region: LabRegion, workload: Workload, places: Sequence[LabNode])
                 owner,
             )
             for number, node in enumerate(places)
+        ),
+    ]
+
+
+def stateful_set(region: LabRegion, workload: Workload, service: str, places: Sequence[LabNode]) -> list[KubeObject]:
+    """A StatefulSet, all of whose pods may start at once, and its pods, one at each of the places.
+
+    Args:
+        region: whose cluster.
+        workload: what runs.
+        service: name of the headless Service that gives the pods their names.
+        places: the nodes of the pods 0, 1, 2 ...
+    """
+    owner = _owner("StatefulSet", workload.name, _uid(region, workload.name))
+    names = [f"{workload.name}-{number}" for number in range(len(places))]
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": _metadata(region, workload),
+            "spec": {
+                "podManagementPolicy": "Parallel",
+                "replicas": len(places),
+                "selector": {"matchLabels": dict(workload.match)},
+                "serviceName": service,
+                "template": {"metadata": {"labels": workload.all_labels}, "spec": workload.spec},
+                "updateStrategy": {"type": "RollingUpdate"},
+            },
+        },
+        *(
+            pod(
+                workload.namespace,
+                name,
+                {**workload.all_labels, POD_NAME_LABEL: name, POD_INDEX_LABEL: str(number)},
+                {**_placed(workload, node), "hostname": name, "subdomain": service},
+                owner,
+            )
+            for number, (name, node) in enumerate(zip(names, places, strict=True))
         ),
     ]
 

@@ -127,8 +127,9 @@ def check_workloads(cluster: AdminReader) -> None:
     for item in cluster.items("/apis/apps/v1/daemonsets"):
         status = item.get("status", {})
         _compare(cluster, item, status.get("desiredNumberScheduled", 0), status.get("numberReady", 0))
-    for item in cluster.items("/apis/apps/v1/deployments"):
-        _compare(cluster, item, item["spec"]["replicas"], item.get("status", {}).get("readyReplicas", 0))
+    for kind in ("deployments", "statefulsets"):
+        for item in cluster.items(f"/apis/apps/v1/{kind}"):
+            _compare(cluster, item, item["spec"]["replicas"], item.get("status", {}).get("readyReplicas", 0))
 
 
 def _compare(cluster: AdminReader, workload: dict[str, Any], wanted: int, ready: int) -> None:
@@ -159,7 +160,7 @@ def check_dns(region: LabRegion) -> None:
 
 
 def check_egress(region: LabRegion) -> None:
-    """The host on the internet answers a node, and sees the node's own address.
+    """The host on the internet answers a node, and sees the node's public address.
 
     Raises:
         NotReadyError: it does not answer, or sees another.
@@ -172,8 +173,8 @@ def check_egress(region: LabRegion) -> None:
             seen = asker.recv(64).decode().strip()
         except OSError as error:
             raise NotReadyError(f"{EGRESS.address} does not answer {node.name}: {error}") from None
-    if seen != str(node.address):
-        raise NotReadyError(f"{EGRESS.address} sees {node.name} as {seen}, not {node.address}")
+    if seen != str(node.public_address):
+        raise NotReadyError(f"{EGRESS.address} sees {node.name} as {seen}, not {node.public_address}")
 
 
 def _clusters(folder: LabFolder) -> dict[str, AdminReader]:

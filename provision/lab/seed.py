@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from provision.lab import roles
+from analysis.plan import DatabasePlan
+from provision.lab import database, roles
 from provision.lab.agents_config import FIRST_KUBELET_PORT
 from provision.lab.kube.objects import KubeObject
 from provision.lab.manifests import (
@@ -56,6 +57,7 @@ def objects(topology: LabTopology, region: LabRegion, credentials: Iterable[Kube
         *_api_service(region),
         *_dns(topology, region),
         *mesh.workloads(topology, region),
+        *database.objects(region, topology.plan.database or DatabasePlan(), PAUSE_IMAGE),
         *(_demo_pod(node, number) for node in region.nodes for number in range(1, topology.pods_per_node + 1)),
         *credentials,
     ]

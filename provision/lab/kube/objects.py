@@ -17,6 +17,10 @@ NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 VERSION = "v1.36.0+meshproof.lab"
 """The Kubernetes whose behaviour is played, and, after the plus, by whom."""
 
+POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
+POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
+"""What a StatefulSet adds to the labels of its pods."""
+
 
 def timestamp(moment: datetime) -> str:
     """A time as the API writes it: UTC, whole seconds."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from provision.lab.kube.client import DAEMON_SETS, ApiClient, KubeObject, Reflector
 from provision.lab.kube.controllers.ownership import (
+    FIRST_GENERATION,
     PodControl,
     is_active,
     is_ready,
@@ -19,7 +20,6 @@ from provision.lab.kube.controllers.rollout import amount
 from provision.lab.kube.controllers.selectors import node_fits, repels
 
 HASH_LABEL = "controller-revision-hash"
-FIRST_GENERATION = 1
 TOLERATIONS: tuple[dict[str, str], ...] = (
     {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
     {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},

@@ -22,6 +22,9 @@ from provision.lab.kube.client import (
 from provision.lab.kube.controllers.selectors import selects
 from provision.lab.kube.objects import NAME_ALPHABET
 
+FIRST_GENERATION = 1
+"""The generation of an object whose spec has never been changed."""
+
 
 def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The owner reference of the controller that manages an object, if there is one."""

@@ -15,6 +15,7 @@ from provision.lab.kube.client import (
     Reflector,
 )
 from provision.lab.kube.controllers.ownership import (
+    FIRST_GENERATION,
     PodControl,
     is_active,
     is_ready,
@@ -23,10 +24,9 @@ from provision.lab.kube.controllers.ownership import (
     short_hash,
 )
 from provision.lab.kube.controllers.queue import Key
+from provision.lab.kube.objects import POD_INDEX_LABEL, POD_NAME_LABEL
 
 HASH_LABEL = "controller-revision-hash"
-NAME_LABEL = "statefulset.kubernetes.io/pod-name"
-INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
 
 class StatefulSetController:
@@ -90,7 +90,7 @@ class StatefulSetController:
     async def _create(self, stateful_set: KubeObject, index: int) -> KubeObject:
         meta, spec = stateful_set["metadata"], stateful_set["spec"]
         name = f"{meta['name']}-{index}"
-        labels = {HASH_LABEL: short_hash(spec["template"]), NAME_LABEL: name, INDEX_LABEL: str(index)}
+        labels = {HASH_LABEL: short_hash(spec["template"]), POD_NAME_LABEL: name, POD_INDEX_LABEL: str(index)}
         pod = pod_from_template(stateful_set, STATEFUL_SETS, spec["template"], labels)
         pod["metadata"]["name"] = name
         pod["spec"]["hostname"] = name
@@ -139,8 +139,11 @@ def first_ordinal(spec: Mapping[str, Any]) -> int:
 
 
 def is_current(stateful_set: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
-    """Whether a pod is of the StatefulSet's present template."""
-    return bool(pod["metadata"]["labels"].get(HASH_LABEL) == short_hash(stateful_set["spec"]["template"]))
+    """Whether a pod is of the StatefulSet's present template. One without a hash is of its first."""
+    revision = pod["metadata"]["labels"].get(HASH_LABEL)
+    if revision is None:
+        return bool(stateful_set["metadata"].get("generation", FIRST_GENERATION) == FIRST_GENERATION)
+    return bool(revision == short_hash(stateful_set["spec"]["template"]))
 
 
 def stateful_set_status(stateful_set: KubeObject, pods: Sequence[KubeObject]) -> dict[str, Any]:
