@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.corefile import parse_forwards
+from analysis.coredns import zone_forwards
+from analysis.corefile import parse
 from analysis.facts import DnsForward, Gap
 from probes.cluster import Cluster
 from probes.errors import ProbeError
@@ -24,5 +25,5 @@ def observe_forwards(mesh: Mesh) -> tuple[tuple[DnsForward, ...], tuple[Gap, ...
 
 def _read(cluster: Cluster) -> list[DnsForward]:
     found = cluster.get(f"/api/v1/namespaces/{DNS_NAMESPACE}/configmaps/{COREDNS_CONFIG}")
-    corefile = (found.get("data") or {}).get("Corefile") or ""
-    return [DnsForward(cluster.region, zone, tuple(targets)) for zone, targets in parse_forwards(corefile)]
+    corefile = parse([("coredns/Corefile", (found.get("data") or {}).get("Corefile") or "")])
+    return [DnsForward(cluster.region, found.zone, found.forward.targets) for found in zone_forwards(corefile)]
