@@ -16,18 +16,28 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "counters", "name"} and {"op": "stop", "name"}: what the listeners saw; stop also ends them.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
   {"kind": "icmp|tcp|udp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
-  "window", "timeout", "tries", "patience"}. After `patience` failures the rest of a batch is not tried.
+  "window", "timeout", "tries", "patience", "source", "ttl"}. After `patience` failures the rest of a batch is not
+  tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who ends
+  them then is in the column `offender`, and one batch for each number of hops makes a trace.
   `expected` is the identity that must answer, for DNS the name to ask for; a knock only connects. TCP is tried again
   by the kernel only (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of
   the instrument.
-- {"op": "transfer", "target": [address, port, identity], "bytes", "seconds", "rounds"}: bulk TCP transfers to a sink,
-  one after the other, until the two best rates agree, at most `rounds`.
+- {"op": "transfer", "target": [address, port, identity], "bytes", "seconds", "rounds", "patience"}: bulk TCP transfers
+  to a sink, one after the other, until the two best rates agree, at most `rounds`. Each tells the longest time in which
+  nothing was confirmed, and ends when that exceeds `patience`.
 - {"op": "tls", "timeout", "patience", "targets": [{"address", "port", "name", "plain", "certificate", "key",
   "protocols", "request"}, ...]}: for each, all at once, a TLS handshake under that name, offering these protocols
   (ALPN) and showing that certificate (PEM) if there is one; the peer's is given back and not verified. What is said to
   whom the handshake satisfies is heard for `patience` seconds (TLS 1.3 refuses a client afterwards), then `request`
   (base64) is said, and the answer heard. `plain` leaves TLS out.
+- {"op": "mtu", "targets": [[address, TCP port, UDP port, identity], ...], "floor", "timeout", "tries"}: for each, all
+  at once, the largest packet that goes there unfragmented, by datagrams to its UDP listener, else by ICMP echo; what
+  became of the next larger one; MTU of device and route; the largest TCP segment. Smaller than `floor` is not tried.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
+- {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
+- {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
+  line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
+  early when the best round took no longer than `enough`.
 """
 
 from __future__ import annotations
@@ -57,15 +67,18 @@ OPEN, REFUSED, DROPPED, PROHIBITED, INCONCLUSIVE = "open", "refused", "dropped",
 MARK = b"\x1eRESULT "
 HARD_STOP = 2.0  # seconds after the plan's deadline at which the kernel ends the agent
 CONTROL_TIMEOUT = 2.0
+PROGRESS_TICK = 0.02  # seconds; the kernel says nothing when a segment is confirmed, so it is asked
 RATES_AGREE = 0.95  # share of the best rate that the second best must have for both to be believed
 BACKLOG = 4096
 BUFFER = 1 << 16
+ECHOED = 512  # no answer of a listener is larger than what it fits into
 DIALOGUE = 1 << 11  # most is said in fewer bytes, and the buffer is made anew for each probe
 
 # Linux constants that the socket module of 3.8 does not name.
-IP_TTL, IP_RECVERR, IP_RECVTTL = 2, 11, 12
+IP_TTL, IP_MTU_DISCOVER, IP_RECVERR, IP_RECVTTL = 2, 10, 11, 12
+IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 2, 3
 MSG_ERRQUEUE = 0x2000
-ORIGIN_ICMP = 2
+ORIGIN_LOCAL, ORIGIN_ICMP = 1, 2
 TCP_INFO_RETRANSMITS, TCP_INFO_BYTES_ACKED = 100, 120  # byte offsets in struct tcp_info
 TCP_HANDSHAKE = struct.Struct("68xI28xI")  # the start of struct tcp_info: round trip in µs, retransmissions
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
@@ -153,10 +166,18 @@ to_json, from_json = json_codec()
 
 
 class Notice:
-    """An ICMP error that came back for a probe, from the socket's error queue."""
+    """An ICMP error that came back for a probe, from the socket's error queue.
 
-    def __init__(self, kind: int, code: int, offender: str) -> None:
-        self.kind, self.code, self.offender = kind, code, offender
+    A packet that is too large is told with the `mtu`, also by the own kernel: then there is no `offender`.
+    """
+
+    def __init__(self, kind: int, code: int, offender: str, mtu: int) -> None:
+        self.kind, self.code, self.offender, self.mtu = kind, code, offender, mtu
+
+    @property
+    def too_large(self) -> bool:
+        """The packet would have had to be fragmented, and must not be."""
+        return self.kind == ICMP_UNREACHABLE and self.code == FRAGMENTATION_NEEDED
 
     def __str__(self) -> str:
         """The error in words, with who sent it."""
@@ -175,9 +196,11 @@ def read_notice(sock: Socket) -> tuple[bytes, Any, Notice | None] | None:
         return None
     for level, kind, value in ancillary:
         if level == socket.IPPROTO_IP and kind == IP_RECVERR and len(value) >= 24:
-            _number, origin, icmp, code = struct.unpack_from("=IBBB", value)
+            number, origin, icmp, code, info = struct.unpack_from("=IBBBxI", value)
             if origin == ORIGIN_ICMP:
-                return data, address, Notice(icmp, code, socket.inet_ntoa(value[20:24]))
+                return data, address, Notice(icmp, code, socket.inet_ntoa(value[20:24]), info)
+            if origin == ORIGIN_LOCAL and number == errno.EMSGSIZE:
+                return data, address, Notice(ICMP_UNREACHABLE, FRAGMENTATION_NEEDED, "", info)
     return data, address, None
 
 
@@ -212,12 +235,14 @@ class Batch:
         self.timeout: float = spec.get("timeout", 3.0)
         self.tries: int = spec.get("tries", 1)
         self.patience: int = spec.get("patience", 0)
+        self.source: str = spec.get("source") or ""
+        self.ttl: int | None = spec.get("ttl")
         self.failed = 0
         size = len(self.targets)
         self.outcome: list[str | None] = [None] * size
         self.rtt: list[int | None] = [None] * size
         self.columns: dict[str, list[Any]] = {
-            name: [None] * size for name in ("seen", "ttl", "sends", "answer", "detail")
+            name: [None] * size for name in ("seen", "ttl", "sends", "answer", "offender", "detail")
         }
         self.launched = 0
         self.left = size
@@ -351,6 +376,8 @@ class TcpBatch(Batch):
             self.finish(index, INCONCLUSIVE, detail="socket: %s" % error.strerror)
             return True
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        if self.source:
+            sock.bind((self.source, 0))
         number = sock.connect_ex((target[0], target[1]))
         if number not in (0, errno.EINPROGRESS):
             outcome, detail = outcome_of_errno(number)
@@ -532,6 +559,10 @@ class DatagramBatch(Batch):
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        if self.ttl is not None:
+            self.sock.setsockopt(socket.IPPROTO_IP, IP_TTL, self.ttl)
+        if self.source:
+            self.sock.bind((self.source, 0))
         loop.watch(self.sock, select.EPOLLIN, self.on_event)
 
     def close(self) -> None:
@@ -621,12 +652,19 @@ class DatagramBatch(Batch):
                 return entries
             entries += 1
             quoted, address, notice = entry
-            if notice is None or (notice.kind == ICMP_UNREACHABLE and notice.code == FRAGMENTATION_NEEDED):
+            if notice is None:
+                continue
+            if notice.too_large:
+                self.too_large(quoted, address, notice)
                 continue
             index = self.whose(quoted, address)
             if index is not None:
                 outcome, detail = outcome_of_notice(notice, self.targets[index][0])
-                self.finish(index, outcome, sends=max(1, len(self.sent.get(index, ()))), detail=detail)
+                sends = max(1, len(self.sent.get(index, ())))
+                self.finish(index, outcome, sends=sends, offender=notice.offender, detail=detail)
+
+    def too_large(self, quoted: bytes, address: Any, notice: Notice) -> None:
+        """A datagram of ours was too large for somebody: not one of these, which fit everywhere."""
 
     def waiting_for(self, address: Any) -> int | None:
         """The probe in flight to that address and port, when the quoted bytes do not tell."""
@@ -638,6 +676,10 @@ class DatagramBatch(Batch):
     def make_socket(self) -> Socket:
         """A UDP socket."""
         return Socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def body(self, index: int, attempt: int) -> bytes:
+        """What every datagram carries: a token that nobody can guess."""
+        return TOKEN.pack(self.nonce, index, attempt)
 
     def build(self, index: int, attempt: int) -> bytes:
         """The datagram."""
@@ -659,15 +701,15 @@ class UdpBatch(DatagramBatch):
     """UDP echo: the listener's greeting, then our own bytes."""
 
     def build(self, index: int, attempt: int) -> bytes:
-        """A token that nobody can guess."""
-        return TOKEN.pack(self.nonce, index, attempt)
+        """Nothing but the body."""
+        return self.body(index, attempt)
 
     def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
-        """Greeting, newline, token."""
-        greeting, newline, token = data.partition(b"\n")
-        if not newline or len(token) != TOKEN.size:
+        """Greeting, newline, the start of the body."""
+        greeting, newline, body = data.partition(b"\n")
+        if not newline or len(body) < TOKEN.size:
             return None
-        nonce, index, attempt = TOKEN.unpack(token)
+        nonce, index, attempt = TOKEN.unpack_from(body)
         if nonce != self.nonce or index >= len(self.targets):
             return None
         outcome, columns = check_greeting(greeting, self.targets[index][2])
@@ -701,7 +743,7 @@ class IcmpBatch(DatagramBatch):
 
     def build(self, index: int, attempt: int) -> bytes:
         """An echo request; the sequence number is the probe."""
-        body = TOKEN.pack(self.nonce, index, attempt)
+        body = self.body(index, attempt)
         header = struct.pack("!BBHHH", ICMP_ECHO, 0, 0, self.identifier, index & 0xFFFF)
         return header[:2] + struct.pack("!H", checksum(header + body)) + header[4:] + body
 
@@ -918,12 +960,12 @@ class Listeners:
             connection.close()
 
     def on_udp(self, sock: Socket) -> None:
-        """Echo each datagram behind the greeting."""
+        """Echo the start of each datagram behind the greeting: a short answer needs no room on the way back."""
         for _ in range(64):
             try:
-                data, peer = sock.recvfrom(2048)
+                data, peer = sock.recvfrom(BUFFER)
                 self.count("udp", peer[0])
-                sock.sendto(self.greeting(peer) + data, peer)
+                sock.sendto(self.greeting(peer) + data[:ECHOED], peer)
             except OSError:
                 return
 
@@ -1081,7 +1123,7 @@ def transfer(operation: dict[str, Any], end: float) -> dict[str, Any]:
 
 
 def transfer_once(operation: dict[str, Any], end: float) -> dict[str, Any]:
-    """Send until enough bytes or enough time; the rate is by what the sink says it got.
+    """Send until enough bytes or enough time, or until it stalls; the rate is by what the sink says it got.
 
     On a slow path much of what was sent still waits when the time is over: then what the other side's kernel has
     acknowledged counts.
@@ -1092,20 +1134,57 @@ def transfer_once(operation: dict[str, Any], end: float) -> dict[str, Any]:
         outcome, columns = check_greeting(read_line(sock), identity)
         if outcome != OPEN:
             raise OSError(columns["detail"])
-        started, sent = time.monotonic(), 0
+        progress = Progress(sock, operation.get("patience"))
+        started, sent = progress.since, 0
         end = min(end, started + operation["seconds"])
-        try:
-            while sent < operation["bytes"]:
-                sock.settimeout(max(0.001, end - time.monotonic()))
-                sent += sock.send(block[: operation["bytes"] - sent])
-            sock.shutdown(socket.SHUT_WR)
-            sock.settimeout(max(0.001, end - time.monotonic()))
-            arrived = int(read_line(sock) or 0)
-        except socket.timeout:
-            arrived = tcp_info(sock, "Q", TCP_INFO_BYTES_ACKED)
+        sock.settimeout(0)
+        said = b""
+        while not said.endswith(b"\n") and progress.goes_on(select.POLLOUT if block else select.POLLIN, end):
+            if not block:
+                data = sock.recv(256)
+                if not data:
+                    break
+                said += data
+                continue
+            sent += sock.send(block[: operation["bytes"] - sent])
+            if sent == operation["bytes"]:
+                sock.shutdown(socket.SHUT_WR)
+                block = b""
         seconds = time.monotonic() - started
+        arrived = int(said) if said.endswith(b"\n") else progress.confirmed
         retransmits = tcp_info(sock, "I", TCP_INFO_RETRANSMITS)
-    return {"bytes": arrived, "seconds": seconds, "retransmits": retransmits}
+    return {"bytes": arrived, "seconds": seconds, "retransmits": retransmits, "stall": progress.longest}
+
+
+class Progress:
+    """How a transfer comes on, by what the other side's kernel has confirmed.
+
+    Attributes:
+        confirmed: bytes.
+        since: when that last grew.
+        longest: the longest time in which it did not.
+    """
+
+    def __init__(self, sock: Socket, patience: float | None) -> None:
+        self.sock = sock
+        self.patience = patience
+        self.poll = select.poll()
+        self.confirmed, self.since, self.longest = 0, time.monotonic(), 0.0
+
+    def goes_on(self, event: int, end: float) -> bool:
+        """Wait until the socket is ready for that; False when it stands still for too long, or the time is over."""
+        self.poll.register(self.sock.fileno(), event)
+        while True:
+            ready = self.poll.poll(1000 * PROGRESS_TICK)
+            now = time.monotonic()
+            confirmed = tcp_info(self.sock, "Q", TCP_INFO_BYTES_ACKED)
+            self.longest = max(self.longest, now - self.since)
+            if confirmed > self.confirmed:
+                self.confirmed, self.since = confirmed, now
+            if now >= end or (self.patience is not None and self.longest > self.patience):
+                return False
+            if ready:
+                return True
 
 
 def tcp_info(sock: Socket, kind: str, offset: int) -> int:
@@ -1346,6 +1425,7 @@ def parse_route(body: bytes) -> dict[str, Any]:
         "hops": hops,
         "metric": number_of(found.get(6)),
         "source": address_of(found.get(7)),
+        "mtu": number_of(attributes(found.get(8, b"")).get(2)),  # RTA_METRICS, RTAX_MTU
     }
 
 
@@ -1392,6 +1472,310 @@ def parse_neighbour(body: bytes) -> dict[str, Any]:
     }
 
 
+# --- settings and clocks --------------------------------------------------------------------------------------------
+
+CLOCK_MARK = b"\x1eCLOCK\n"
+SMALL_FILE = 1 << 16
+
+
+def read(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """What is in small files, null for those that cannot be read."""
+    contents: list[str | None] = []
+    for path in operation["files"]:
+        try:
+            with open(path, "rb") as file:
+                contents.append(file.read(SMALL_FILE).decode("utf-8", "replace"))
+        except OSError:
+            contents.append(None)
+    return {"contents": contents}
+
+
+def clock(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Ask the runner for its time, again and again: the quickest answer tells most. Raises OSError without any."""
+    rounds: list[list[float]] = []
+    end = min(end, time.monotonic() + operation["timeout"])
+    while len(rounds) < operation["rounds"]:
+        before, started = time.time(), time.monotonic()
+        sys.stdout.buffer.write(CLOCK_MARK)
+        sys.stdout.buffer.flush()
+        # Nothing can be waiting in the buffer: the runner speaks only when it is asked.
+        if not select.select([0], [], [], max(0.0, end - time.monotonic()))[0]:
+            break
+        theirs = float(sys.stdin.buffer.readline())
+        took = time.monotonic() - started
+        rounds.append([before, theirs, before + took])
+        if took <= operation["enough"] or time.monotonic() >= end:
+            break
+    if not rounds:
+        raise OSError("the runner did not tell its time")
+    return {"rounds": rounds}
+
+
+# --- how large a packet may be ---------------------------------------------------------------------------------------
+
+IP_HEADER, TRANSPORT_HEADER = 20, 8  # UDP and ICMP echo alike
+AT_ONCE = 16  # sizes of a target that are tried at the same time
+QUICK = 0.3  # seconds; least time that a datagram is given once the round trip is known
+RTM_F_FIB_MATCH = 0x2000
+LOCAL, FRAGMENTATION, SILENCE = "local", "fragmentation-needed", "silence"
+
+
+class Sizes(DatagramBatch):
+    """Datagrams of given sizes that must not be fragmented. A target is [address, port, identity, size, discovery].
+
+    `discovery` is how the kernel decides on the size: IP_PMTUDISC_PROBE, by the device alone, whatever was learnt of
+    the path before, or IP_PMTUDISC_DO, by route and path.
+    """
+
+    refusal: dict[int, tuple[str, str | None, int | None]]
+    local_mtu = 0
+
+    def open(self, loop: Loop) -> None:
+        """Nothing has been refused yet."""
+        self.refusal = {}
+        super().open(loop)
+
+    def body(self, index: int, attempt: int) -> bytes:
+        """The token, and zeros up to the size."""
+        return super().body(index, attempt).ljust(self.targets[index][3] - IP_HEADER - TRANSPORT_HEADER, b"\0")
+
+    def send(self, index: int) -> None:
+        """Send one datagram, or learn that the own kernel does not. Errors of earlier ones are told by the call too."""
+        attempt = len(self.sent[index])
+        datagram = self.build(index, attempt)
+        self.sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, self.targets[index][4])
+        now = time.monotonic()
+        for last in (False, False, False, True):
+            try:
+                self.sock.sendto(datagram, tuple(self.targets[index][:2]))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.local_mtu = 0
+                self.read_errors()
+                if self.local_mtu:
+                    self.refuse(index, LOCAL, None, self.local_mtu)
+                    return
+                if last:
+                    self.finish(index, INCONCLUSIVE, detail="send: %s" % error.strerror)
+                    return
+            else:
+                break
+        self.sent[index].append(now)
+        self.due.append((now + self.interval, index))
+
+    def too_large(self, quoted: bytes, address: Any, notice: Notice) -> None:
+        """The own kernel says so while we send, others later."""
+        if not notice.offender:
+            self.local_mtu = notice.mtu
+            return
+        index = self.whose(quoted, address)
+        if index is not None:
+            self.refuse(index, FRAGMENTATION, notice.offender, notice.mtu or None)
+
+    def refuse(self, index: int, how: str, by: str | None, mtu: int | None) -> None:
+        """Somebody says that a datagram is too large."""
+        if self.outcome[index] is None:
+            self.refusal[index] = (how, by, mtu)
+            self.finish(index, REFUSED)
+
+    def waiting_for(self, address: Any) -> int | None:
+        """Of the sizes in flight to that address, the largest is the likeliest that an error is about."""
+        waiting = [
+            index
+            for index in self.sent
+            if self.outcome[index] is None and tuple(self.targets[index][:2]) == tuple(address[:2])
+        ]
+        return max(waiting, key=lambda index: int(self.targets[index][3]), default=None)
+
+
+class UdpSizes(Sizes, UdpBatch):
+    """To a listener that answers in few bytes: nothing is tried but the way there."""
+
+
+class IcmpSizes(Sizes, IcmpBatch):
+    """Echo, where no listener is heard. Its answers are as large, so the way back is tried too."""
+
+
+class SegmentBatch(TcpBatch):
+    """Connections to listeners; the answer is the largest segment that the kernel sends over them."""
+
+    def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
+        """Ask the kernel before the connection is closed."""
+        segment = self.live[fd][1].getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+        super().succeed(fd, outcome, dict(columns, answer=segment))
+
+
+class Search:
+    """The search for the largest packet that gets to one target.
+
+    It begins with the size that the own kernel goes by and one more, which it must refuse; most paths need no other.
+    Else sizes between the largest that was answered and the smallest that was not are tried, several at once: first
+    those that somebody has named. Silence counts as a refusal only when a smaller size is answered once more after it.
+    """
+
+    def __init__(self, target: list[Any], usable: int, floor: int) -> None:
+        self.address, self.tcp_port, self.udp_port, self.identity = target
+        self.usable = usable
+        self.answered: int | None = None
+        self.refused = usable + 1
+        self.how: tuple[str, str | None, int | None] | None = None
+        self.floor = min(floor, usable)
+        self.wanted = sorted({self.floor, usable, usable + 1})
+        self.said: set[int] = set()
+        self.confirmed = False
+        self.detail = ""
+
+    def read(self, outcomes: dict[int, tuple[str, Any, str]]) -> None:
+        """Learn from a round: for each size the outcome, who refused it, and the detail."""
+        open_sizes = [size for size in self.wanted if outcomes[size][0] == OPEN]
+        if not open_sizes and self.answered is None:
+            self.wanted = []
+            self.detail = outcomes[self.floor][2] or "no packet of %d bytes is answered" % self.floor
+            return
+        if self.confirmed:
+            self.wanted = []
+            if self.answered not in open_sizes:
+                self.detail = "%d bytes were answered at first, and later not" % (self.answered or 0)
+                self.answered = None
+            elif self.refused in open_sizes:
+                self.detail = "%d bytes were answered in the end: packets are lost on the way" % self.refused
+                self.answered, self.how = self.refused, None
+            return
+        self.answered = max([self.answered or 0, *open_sizes])
+        for size in reversed(self.wanted):
+            outcome, refusal, detail = outcomes[size]
+            if outcome != OPEN and self.answered < size <= self.refused:
+                self.refused, self.how = size, refusal
+                self.detail = "" if refusal else detail
+        if self.answered >= self.refused:
+            self.how = None
+        self.wanted = self.next_sizes()
+
+    def next_sizes(self) -> list[int]:
+        """What to try next; nothing when the limit is known."""
+        low, high = self.answered or 0, self.refused
+        if high - low <= 1:
+            if self.how is None or self.how[0] != SILENCE or high <= low:
+                return []
+            self.confirmed = True
+            return [low, high]
+        named = self.how[2] if self.how else None
+        if named is not None and named not in self.said and low <= named < high:
+            self.said.add(named)
+            return [size for size in (named, named + 1) if low < size < high]
+        step = max(1, (high - low) // (AT_ONCE + 1))
+        return list(range(low + step, high, step))
+
+    def result(self) -> dict[str, Any]:
+        """The limit, and who says so."""
+        how, by, mtu = self.how or (None, None, None)
+        refused = self.answered is not None and self.how is not None
+        return {
+            "largest": self.answered,
+            "refused": self.refused if refused else None,
+            "refusal": how if refused else None,
+            "refused_by": by,
+            "reported": mtu,
+            "detail": self.detail,
+        }
+
+
+def mtu(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Find the largest packet for every target, all at once."""
+    targets = operation["targets"]
+    with Socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        sock.bind((0, 0))
+        sock.settimeout(max(0.001, end - time.monotonic()))
+        devices = {link["index"]: link["mtu"] for link in map(parse_link, dump(sock, RTM_GETLINK, bytes(16)))}
+        answers = [path_of(sock, target[0], devices) for target in targets]
+    segments = SegmentBatch(
+        {"kind": "tcp", "targets": [[t[0], t[1], t[3]] for t in targets], "timeout": operation["timeout"]}, Greeting()
+    )
+    beside: list[Batch] = [segments]
+    for kind in (UdpSizes, IcmpSizes):
+        searches = {
+            number: Search(targets[number], answer["route_mtu"] or answer["interface_mtu"], operation["floor"])
+            for number, answer in enumerate(answers)
+            if answer["interface_mtu"] and answer.get("largest") is None
+        }
+        search_all(kind, operation, list(searches.values()), beside, end)
+        beside = []
+        for number, search in searches.items():
+            before = answers[number].get("detail")
+            answers[number].update(search.result(), by="udp" if kind is UdpSizes else "icmp")
+            if before and answers[number]["detail"]:
+                answers[number]["detail"] = "UDP: %s; ICMP: %s" % (before, answers[number]["detail"])
+    for answer, segment in zip(answers, segments.columns["answer"]):  # noqa: B905 (3.8 has no strict)
+        answer["segment"] = segment if isinstance(segment, int) else None
+    return {"targets": answers}
+
+
+def path_of(sock: Socket, address: str, devices: dict[int, int]) -> dict[str, Any]:
+    """The MTU of the route to an address, None when it has none of its own, and that of its device."""
+    try:
+        route = parse_route(route_to(sock, address))
+    except OSError as error:
+        return {"interface_mtu": None, "route_mtu": None, "detail": "no route: %s" % error}
+    mtus = [devices[index] for _gateway, index, _onlink in route["hops"] if index in devices]
+    return {
+        "interface_mtu": min(mtus) if mtus else None,
+        "route_mtu": route["mtu"],
+        "detail": "" if mtus else "the route leaves by no device: %s" % route["kind"],
+    }
+
+
+def route_to(sock: Socket, address: str) -> bytes:
+    """The body of the kernel's answer to which route leads there: the table's entry. Raises OSError."""
+    header = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    header += struct.pack("=HH", 8, 1) + socket.inet_aton(address)  # RTA_DST
+    sock.send(struct.pack("=IHHII", 16 + len(header), RTM_GETROUTE, 1, RTM_GETROUTE, 0) + header)
+    data = sock.recv(BUFFER)
+    length, answer, _flags, _sequence, _pid = struct.unpack_from("=IHHII", data)
+    if answer == NLMSG_ERROR:
+        number = -struct.unpack_from("=i", data, 16)[0]
+        raise OSError(number, os.strerror(number))
+    return data[16:length]
+
+
+def search_all(kind: Any, operation: dict[str, Any], searches: list[Search], beside: list[Batch], end: float) -> None:
+    """Try sizes of all targets, round after round. The first one tells how long the later ones have to wait."""
+    timeout, beyond = operation["timeout"], operation["tries"]
+    active = [search for search in searches if search.wanted]
+    while active and time.monotonic() < end:
+        rows = [(search, size) for search in active for size in search.wanted]
+        port = "udp_port" if kind is UdpSizes else "tcp_port"
+        batch = kind(
+            {
+                "kind": "udp" if kind is UdpSizes else "icmp",
+                "targets": [
+                    [
+                        search.address,
+                        getattr(search, port),
+                        search.identity,
+                        size,
+                        IP_PMTUDISC_DO if size > search.usable else IP_PMTUDISC_PROBE,
+                    ]
+                    for search, size in rows
+                ],
+                "timeout": timeout,
+                "tries": beyond,
+            }
+        )
+        Loop().run([batch, *beside], end)
+        beside = []
+        outcomes: dict[int, dict[int, tuple[str, Any, str]]] = {}
+        for index, (search, size) in enumerate(rows):
+            outcome = batch.outcome[index]
+            refusal = (SILENCE, None, None) if outcome == DROPPED else batch.refusal.get(index)
+            outcomes.setdefault(id(search), {})[size] = (outcome, refusal, batch.columns["detail"][index] or "")
+        for search in active:
+            search.read(outcomes[id(search)])
+        trips = [trip / 1e6 for trip in batch.rtt if trip is not None]
+        timeout = min(operation["timeout"], max([QUICK, *(10 * trip for trip in trips)]))
+        active = [search for search in active if search.wanted]
+
+
 # --- the run --------------------------------------------------------------------------------------------------------
 
 OPERATIONS = {
@@ -1402,6 +1786,9 @@ OPERATIONS = {
     "transfer": transfer,
     "tls": tls,
     "kernel": kernel,
+    "mtu": mtu,
+    "read": read,
+    "clock": clock,
 }
 
 
