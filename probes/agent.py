@@ -14,11 +14,14 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   own that ends after `life` seconds. TCP and UDP ones answer "<identity> <peer address> <peer port>", a sink
   swallows bytes and then says how many they were. A port that is taken is replaced by a free one.
 - {"op": "counters", "name"} and {"op": "stop", "name"}: what the listeners saw; stop also ends them.
+- {"op": "marked", "name", "prefix", "number", "patience"}: the same, as soon as so many marks that begin like that have
+  come, at most `patience` seconds later. A mark is a datagram for the listeners that says it is one; none is answered.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
   {"kind": "icmp|tcp|udp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
-  "window", "timeout", "tries", "patience", "source", "ttl"}. After `patience` failures the rest of a batch is not
-  tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who ends
-  them then is in the column `offender`, and one batch for each number of hops makes a trace.
+  "window", "timeout", "tries", "patience", "source", "ttl", "mark"}. After `patience` failures the rest of a batch is
+  not tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who ends
+  them then is in the column `offender`, and one batch for each number of hops makes a trace. `mark`, in hex, is what
+  every datagram of the batch begins with, before its number: 8 bytes, random when they are not given.
   `expected` is the identity that must answer, for DNS the name to ask for; a knock only connects. TCP is tried again
   by the kernel only (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of
   the instrument.
@@ -34,6 +37,11 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   at once, the largest packet that goes there unfragmented, by datagrams to its UDP listener, else by ICMP echo; what
   became of the next larger one; MTU of device and route; the largest TCP segment. Smaller than `floor` is not tried.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
+- {"op": "capture", "name", "life", "toward": [address, ...], "filter": [[code, jt, jf, k], ...], "most"}: take the
+  first `most` packets that the classic BPF filter lets through on the interfaces towards these addresses, beginning
+  with the IP header, in a process of its own that ends after `life` seconds. "stop" gives them back. Needs CAP_NET_RAW.
+- {"op": "send", "protocol", "source", "packets": [[address, port, base64], ...], "copies", "apart"}: send these bytes
+  by UDP (protocol 17), or straight behind an IP header (any other; needs CAP_NET_RAW), each `copies` times.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -377,7 +385,12 @@ class TcpBatch(Batch):
             return True
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         if self.source:
-            sock.bind((self.source, 0))
+            try:
+                sock.bind((self.source, 0))
+            except OSError as error:
+                sock.close()
+                self.finish(index, INCONCLUSIVE, detail="source %s: %s" % (self.source, error.strerror))
+                return True
         number = sock.connect_ex((target[0], target[1]))
         if number not in (0, errno.EINPROGRESS):
             outcome, detail = outcome_of_errno(number)
@@ -545,7 +558,7 @@ class DatagramBatch(Batch):
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec)
-        self.nonce = os.urandom(8)
+        self.nonce = bytes.fromhex(spec["mark"]) if "mark" in spec else os.urandom(8)
         self.interval = self.timeout / self.tries
         self.sent: dict[int, list[float]] = {}
         # When to repeat or to give up, in the order of time because the interval is always the same.
@@ -875,21 +888,77 @@ def probe(operation: dict[str, Any], end: float) -> dict[str, Any]:
 # --- listeners ------------------------------------------------------------------------------------------------------
 
 
-class Listeners:
-    """TCP, UDP and sink listeners in one process, with a control socket and an end of their own."""
+class Standing:
+    """What goes on in a process of its own when the agent has gone, with a control socket and an end."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.identity = spec["identity"].encode("ascii")
         self.end = time.monotonic() + spec["life"]
         self.poll = select.epoll()
         self.handlers: dict[int, Any] = {}
-        self.received = 0
-        self.seen: dict[str, dict[str, int]] = {"tcp": {}, "udp": {}, "sink": {}}
         self.running = True
         self.control = Socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.control.bind(control_name(spec["name"]))
         self.control.listen(8)
         self.watch(self.control, self.on_control)
+
+    def watch(self, sock: Socket, handler: Any) -> None:
+        """Call the handler when there is something to read."""
+        self.handlers[sock.fileno()] = handler
+        self.poll.register(sock.fileno(), select.EPOLLIN)
+
+    def forget(self, sock: Socket) -> None:
+        """Close a connection."""
+        del self.handlers[sock.fileno()]
+        sock.close()
+
+    def serve(self) -> None:
+        """Serve until stopped or until the end."""
+        while self.running:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                return
+            for fd, mask in self.poll.poll(left, 64):
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+
+    def on_control(self, _mask: int) -> None:
+        """Hear one line, and answer it."""
+        try:
+            connection, _ = self.control.accept()
+            connection.settimeout(CONTROL_TIMEOUT)
+            self.answer(connection, connection.recv(128))
+        except OSError:
+            return
+
+    def answer(self, connection: Socket, word: bytes) -> None:
+        """Say how things stand; "stop" is the end as well."""
+        connection.sendall(to_json(self.state()))
+        connection.close()
+        if word == b"stop":
+            self.running = False
+
+    def state(self) -> dict[str, Any]:
+        """How things stand."""
+        raise NotImplementedError
+
+
+MARKED = b"mark "
+"""What the datagrams begin with that only tell that they have come: such a one is noted, and answered by nobody."""
+
+MOST_MARKS = 1 << 14
+MARK_LENGTH = 48
+
+
+class Listeners(Standing):
+    """TCP, UDP and sink listeners in one process."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec)
+        self.identity = spec["identity"].encode("ascii")
+        self.received = 0
+        self.seen: dict[str, dict[str, int]] = {"tcp": {}, "udp": {}, "sink": {}, "marked": {}}
+        self.awaited: list[tuple[Socket, str, int]] = []
         self.ports: dict[str, list[int]] = {}
         for kind, style, handler in (
             ("tcp", socket.SOCK_STREAM, self.on_tcp),
@@ -915,27 +984,6 @@ class Listeners:
             sock.listen(BACKLOG)
         self.watch(sock, lambda mask: handler(sock))
         return int(sock.getsockname()[1])
-
-    def watch(self, sock: Socket, handler: Any) -> None:
-        """Call the handler when there is something to read."""
-        self.handlers[sock.fileno()] = handler
-        self.poll.register(sock.fileno(), select.EPOLLIN)
-
-    def forget(self, sock: Socket) -> None:
-        """Close a connection."""
-        del self.handlers[sock.fileno()]
-        sock.close()
-
-    def serve(self) -> None:
-        """Serve until stopped or until the end."""
-        while self.running:
-            left = self.end - time.monotonic()
-            if left <= 0:
-                return
-            for fd, mask in self.poll.poll(left, 64):
-                handler = self.handlers.get(fd)
-                if handler is not None:
-                    handler(mask)
 
     def count(self, kind: str, peer: str) -> None:
         """Note that this peer knocked."""
@@ -964,6 +1012,9 @@ class Listeners:
         for _ in range(64):
             try:
                 data, peer = sock.recvfrom(BUFFER)
+                if data.startswith(MARKED):
+                    self.note_mark(data[len(MARKED) :][:MARK_LENGTH].decode("ascii", "replace"))
+                    continue
                 self.count("udp", peer[0])
                 sock.sendto(self.greeting(peer) + data[:ECHOED], peer)
             except OSError:
@@ -997,18 +1048,28 @@ class Listeners:
         except OSError:
             self.forget(connection)
 
-    def on_control(self, _mask: int) -> None:
-        """Answer one word: "counters", or "stop"."""
-        try:
-            connection, _ = self.control.accept()
-            connection.settimeout(CONTROL_TIMEOUT)
-            word = connection.recv(64)
-            connection.sendall(to_json(self.state()))
-            connection.close()
-        except OSError:
+    def note_mark(self, mark: str) -> None:
+        """Note that a mark has come, and tell those who wait for it."""
+        if mark in self.seen["marked"] or len(self.seen["marked"]) < MOST_MARKS:
+            self.count("marked", mark)
+        for waiting in [each for each in self.awaited if self.has_come(*each[1:])]:
+            self.awaited.remove(waiting)
+            super().answer(waiting[0], b"")
+
+    def has_come(self, prefix: str, number: int) -> bool:
+        """Whether so many marks that begin like that are there."""
+        return sum(mark.startswith(prefix) for mark in self.seen["marked"]) >= number
+
+    def answer(self, connection: Socket, word: bytes) -> None:
+        """Answer when the marks have come that are asked for, or else at once."""
+        if not word.startswith(b"marked "):
+            super().answer(connection, word)
             return
-        if word.startswith(b"stop"):
-            self.running = False
+        prefix, number = word.decode("ascii").split()[1:]
+        if self.has_come(prefix, int(number)):
+            super().answer(connection, b"")
+        else:
+            self.awaited.append((connection, prefix, int(number)))
 
     def state(self) -> dict[str, Any]:
         """Ports, and who knocked how often."""
@@ -1025,10 +1086,10 @@ def control_name(name: str) -> str:
     return "\0meshproof/" + name
 
 
-def ask_listeners(name: str, word: bytes) -> dict[str, Any]:
-    """Ask running listeners. Raises OSError when there are none of that name."""
+def ask_standing(name: str, word: bytes, patience: float = CONTROL_TIMEOUT) -> dict[str, Any]:
+    """Ask a process that goes on by itself. Raises OSError when there is none of that name, or no answer."""
     with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(CONTROL_TIMEOUT)
+        sock.settimeout(patience)
         sock.connect(control_name(name))
         sock.sendall(word)
         answer = b""
@@ -1042,8 +1103,13 @@ def ask_listeners(name: str, word: bytes) -> dict[str, Any]:
 
 def listen(operation: dict[str, Any], _end: float) -> dict[str, Any]:
     """Start listeners in a process that outlives the agent; those that already run are kept."""
+    return start(Listeners, operation)
+
+
+def start(kind: type[Standing], operation: dict[str, Any]) -> dict[str, Any]:
+    """Start that in a process that outlives the agent, unless it runs already; how things stand there."""
     try:
-        return dict(ask_listeners(operation["name"], b"counters"), started=False)
+        return dict(ask_standing(operation["name"], b"counters"), started=False)
     except OSError:
         pass
     reader, writer = os.pipe()
@@ -1051,13 +1117,13 @@ def listen(operation: dict[str, Any], _end: float) -> dict[str, Any]:
     if child == 0:
         os.close(reader)
         become_daemon(writer)
-        run_listeners(operation, writer)
+        run_standing(kind, operation, writer)
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         report = pipe.read()
     if not report:
-        raise OSError("the listeners ended before they were ready")
+        raise OSError("it ended before it was ready")
     state: dict[str, Any] = from_json(report)
     if "error" not in state:
         state["started"] = True
@@ -1077,19 +1143,19 @@ def become_daemon(keep: int) -> None:
     os.chdir("/")
 
 
-def run_listeners(operation: dict[str, Any], report: int) -> None:
-    """Listen, tell the agent how it went, serve, end."""
+def run_standing(kind: type[Standing], operation: dict[str, Any], report: int) -> None:
+    """Get ready, tell the agent how it went, serve, end."""
     status = 1
     try:
         try:
-            listeners = Listeners(operation)
-            answer = listeners.state()
+            standing = kind(operation)
+            answer = standing.state()
         except OSError as error:
-            answer = {"error": "listeners: %s" % error}
+            answer = {"error": "%s: %s" % (operation["op"], error)}
         os.write(report, to_json(answer))
         os.close(report)
         if "error" not in answer:
-            listeners.serve()
+            standing.serve()
             status = 0
     finally:
         os._exit(status)
@@ -1097,12 +1163,22 @@ def run_listeners(operation: dict[str, Any], report: int) -> None:
 
 def counters(operation: dict[str, Any], _end: float) -> dict[str, Any]:
     """What the listeners saw so far."""
-    return ask_listeners(operation["name"], b"counters")
+    return ask_standing(operation["name"], b"counters")
+
+
+def marked(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """What they saw, once as many marks as are waited for have come, or when patience is at its end."""
+    patience = max(0.001, min(operation["patience"], end - time.monotonic()))
+    word = "marked %s %d" % (operation["prefix"], operation["number"])
+    try:
+        return ask_standing(operation["name"], word.encode("ascii"), patience)
+    except socket.timeout:
+        return ask_standing(operation["name"], b"counters")
 
 
 def stop(operation: dict[str, Any], _end: float) -> dict[str, Any]:
-    """What the listeners saw, and their end."""
-    return ask_listeners(operation["name"], b"stop")
+    """What they saw, and their end."""
+    return ask_standing(operation["name"], b"stop")
 
 
 # --- bulk transfer --------------------------------------------------------------------------------------------------
@@ -1776,16 +1852,118 @@ def search_all(kind: Any, operation: dict[str, Any], searches: list[Search], bes
         active = [search for search in active if search.wanted]
 
 
+# --- what is on the wire ---------------------------------------------------------------------------------------------
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_STATISTICS = 263, 6
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
+PACKET_OUTGOING = 4
+
+
+class Captures(Standing):
+    """Takes packets on the interfaces towards some addresses, as far as a filter in the kernel lets them through."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec)
+        self.most: int = spec["most"]
+        self.packets: list[list[Any]] = []
+        self.lost = 0
+        self.toward = {address: interface_toward(address) for address in spec["toward"]}
+        self.sockets = [self.open(name, spec["filter"]) for name in sorted(set(self.toward.values()))]
+
+    def open(self, interface: str, program: list[list[int]]) -> Socket:
+        """A socket that takes nothing before its filter is in force, and then what passes that interface."""
+        sock = Socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        attach_filter(sock, program)
+        sock.bind((interface, ETH_P_ALL))
+        self.watch(sock, lambda _mask: self.take(sock))
+        return sock
+
+    def take(self, sock: Socket) -> None:
+        """Take what there is: [time, interface, whether it went out there, packet]."""
+        from binascii import b2a_base64
+
+        while True:
+            try:
+                data, ancillary, _flags, address = sock.recvmsg(BUFFER, 128)
+            except OSError:
+                return
+            if len(self.packets) >= self.most:
+                self.lost += 1
+                continue
+            stamps = [struct.unpack("ll", value) for _level, kind, value in ancillary if kind == SO_TIMESTAMPNS]
+            seconds = stamps[0][0] + stamps[0][1] / 1e9 if stamps else time.time()
+            outgoing = address[2] == PACKET_OUTGOING
+            self.packets.append([seconds, address[0], outgoing, b2a_base64(data, newline=False).decode("ascii")])
+
+    def state(self) -> dict[str, Any]:
+        """The packets so far, the interface towards each address, and how many packets there was no room for."""
+        for sock in self.sockets:
+            self.take(sock)
+            self.lost += struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
+        return {"toward": self.toward, "packets": self.packets, "lost": self.lost}
+
+
+def attach_filter(sock: Socket, program: list[list[int]]) -> None:
+    """Have the kernel give the socket only what a classic BPF program lets through. Raises OSError."""
+    from array import array
+
+    code = array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program), code.buffer_info()[0]))
+
+
+def interface_toward(address: str) -> str:
+    """The interface that packets to that address leave by. Raises OSError when there is no way to it."""
+    with Socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        sock.settimeout(CONTROL_TIMEOUT)
+        hops = parse_route(route_to(sock, address))["hops"]
+    if not hops:
+        raise OSError("no route to %s" % address)
+    return socket.if_indextoname(hops[0][1])
+
+
+def capture(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """Begin to take packets."""
+    return start(Captures, operation)
+
+
+def send(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Send bytes as they are; for each why the kernel would not, or ""."""
+    from binascii import a2b_base64
+
+    protocol = operation["protocol"]
+    style = socket.SOCK_DGRAM if protocol == socket.IPPROTO_UDP else socket.SOCK_RAW
+    refusals = [""] * len(operation["packets"])
+    with Socket(socket.AF_INET, style, protocol) as sock:
+        sock.settimeout(max(0.001, end - time.monotonic()))
+        if operation.get("source"):
+            sock.bind((operation["source"], 0))
+        for number in range(operation["copies"]):
+            if number:
+                time.sleep(operation["apart"])  # a queue that was full is empty again by then
+            for place, (address, port, data) in enumerate(operation["packets"]):
+                try:
+                    sock.sendto(a2b_base64(data), (address, port))
+                except OSError as error:
+                    refusals[place] = error.strerror or str(error)
+    return {"refusals": refusals}
+
+
 # --- the run --------------------------------------------------------------------------------------------------------
 
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
     "stop": stop,
+    "marked": marked,
     "probe": probe,
     "transfer": transfer,
     "tls": tls,
     "kernel": kernel,
+    "capture": capture,
+    "send": send,
     "mtu": mtu,
     "read": read,
     "clock": clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from probes.cluster import Completed
+from probes.cluster import Answer, Completed
 from probes.errors import AgentCrashed, ExecFailed
 
 Operation: TypeAlias = dict[str, Any]
@@ -23,6 +24,8 @@ OVERHEAD = timedelta(seconds=15)
 """What connecting, starting Python and both control probes may take, on top of the plan's own deadline."""
 
 MARK = b"\x1eRESULT "
+CLOCK_MARK = b"\x1eCLOCK\n"
+"""By which an agent asks what time it is here."""
 BOOT = (
     "import sys,marshal,_frozen_importlib_external as f;b=sys.stdin.buffer;r=lambda:b.read(int(b.readline()));"
     "m,c,s=r(),r(),r();exec(marshal.loads(c) if m==f.MAGIC_NUMBER else compile(s,'<agent>','exec'))"
@@ -47,6 +50,7 @@ class Execs(Protocol):
         within: timedelta,
         stdin: bytes = b"",
         container: str | None = None,
+        answer: Answer | None = None,
     ) -> Completed:
         """Run it to its end."""
 
@@ -118,6 +122,8 @@ def run_agent(
         retries += 1
         cluster.retries += 1
 
+    # Only an agent that will ask is listened to while it runs.
+    dialogue = {"answer": tell_time} if any(operation["op"] == "clock" for operation in operations) else {}
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=1.0),
@@ -125,9 +131,14 @@ def run_agent(
         before_sleep=again,
         reraise=True,
     )
-    completed = attempts(cluster.exec, namespace, pod, COMMAND, within=within + OVERHEAD, stdin=stdin)
+    completed = attempts(cluster.exec, namespace, pod, COMMAND, within=within + OVERHEAD, stdin=stdin, **dialogue)
     result = read_result(pod, completed)
     return AgentRun(tuple(result["operations"]), result["health"], result["clock"], retries)
+
+
+def tell_time(said: bytes) -> bytes:
+    """The time, for an agent that has just asked for it; nothing for whatever else it says."""
+    return b"%.6f\n" % time.time() if CLOCK_MARK in said else b""
 
 
 def framed(data: bytes) -> bytes:

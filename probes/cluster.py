@@ -11,7 +11,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -30,6 +30,8 @@ from analysis.fleet import ClusterHandle
 from probes.errors import ApiError, DeadlineExceeded, ExecFailed, KubeconfigError, PodGone
 
 KubeObject: TypeAlias = dict[str, Any]
+Answer: TypeAlias = Callable[[bytes], bytes]
+"""What to say to a running command when it has said something; nothing for nothing."""
 
 EXECS_AT_ONCE = 8
 """Per cluster. More gain nothing, and 32 brought a real node to its knees (2 per second)."""
@@ -213,10 +215,20 @@ class Cluster:
         within: timedelta,
         stdin: bytes = b"",
         container: str | None = None,
+        answer: Answer | None = None,
     ) -> Completed:
         """Run a command in a pod, without a shell, and wait for its end.
 
         Standard input is not closed behind what is sent: servers before 1.30 cannot.
+
+        Args:
+            namespace: the pod's.
+            pod: its name.
+            command: what to run.
+            within: how long it may take.
+            stdin: what it reads first.
+            container: where it is not the only one.
+            answer: told each piece of its standard output as it comes; what this gives back is said to it at once.
 
         Raises:
             PodGone: the pod is not there, or not running any more.
@@ -228,7 +240,7 @@ class Cluster:
         if not self._execs.acquire(timeout=within.total_seconds()):
             raise DeadlineExceeded(f"{self.region}/{pod}: no exec could start within {within.total_seconds():g} s")
         try:
-            return self._exec(f"{path}/exec", command, stdin, container, end)
+            return self._exec(f"{path}/exec", command, stdin, container, end, answer)
         except (websocket.WebSocketTimeoutException, TimeoutError) as error:
             raise DeadlineExceeded(f"{self.region}/{pod}: no end within {within.total_seconds():g} s") from error
         except websocket.WebSocketBadStatusException as error:
@@ -241,7 +253,9 @@ class Cluster:
         finally:
             self._execs.release()
 
-    def _exec(self, path: str, command: list[str], stdin: bytes, container: str | None, end: float) -> Completed:
+    def _exec(
+        self, path: str, command: list[str], stdin: bytes, container: str | None, end: float, answer: Answer | None
+    ) -> Completed:
         query = [("command", word) for word in command] + [("stdout", "true"), ("stderr", "true")]
         if stdin:
             query.append(("stdin", "true"))
@@ -263,6 +277,8 @@ class Cluster:
                     channels.get(frame.data[0], bytearray()).extend(frame.data[1:])
                     if sum(map(len, channels.values())) > OUTPUT_LIMIT:
                         raise ExecFailed(f"more than {OUTPUT_LIMIT >> 20} MiB of output")
+                    if answer is not None and frame.data[0] == STDOUT and (said := answer(frame.data[1:])):
+                        stream.send_binary(bytes([STDIN]) + said)
         finally:
             stream.shutdown()
         return Completed(exit_code(bytes(channels[STATUS])), bytes(channels[STDOUT]), bytes(channels[STDERR]))

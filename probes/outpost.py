@@ -18,7 +18,7 @@ from pathlib import PurePath
 
 from analysis.fleet import Fleet, Outpost, Stand
 from probes.client import COMMAND, AgentRun, Operation, run_agent
-from probes.cluster import Completed
+from probes.cluster import Answer, Completed
 from probes.errors import DeadlineExceeded, ExecFailed
 
 SSH = "ssh"
@@ -134,8 +134,12 @@ class _OneOutpost:
         within: timedelta,
         stdin: bytes = b"",
         container: str | None = None,
+        answer: Answer | None = None,
     ) -> Completed:
-        """Run it there. The runner's own Python is known by its path, so it need not be on the PATH."""
+        """Run it there. The runner's own Python is known by its path, so it need not be on the PATH.
+
+        Nobody listens while it runs, so `answer` is never asked: an agent that wants to know the time is told none.
+        """
         if command == COMMAND and not self.outpost.command:
             command = [sys.executable, *COMMAND[1:]]
         return run(self.outpost, command, stdin=stdin, within=within)
