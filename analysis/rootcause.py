@@ -1,17 +1,32 @@
-"""From many violations to the one to mend first: the lowest broken layer explains those above it."""
+"""From many violations to the one to mend first.
+
+The layers that a packet between two pods stands on are ordered, and a broken one explains what is broken above it.
+Three things refine that, because the order of layers alone would often name a symptom:
+
+1. *Where a violation sits* is mostly a matter of its requirement, but a judge that can see deeper says so in its
+   findings: a route that the routing daemon does not have either is missing in the RIB, and not only in the kernel.
+2. *Some causes show in a higher layer than their effects* (`EXPLAINS`), as when BGP passes a route on that somebody
+   put into a kernel by hand.
+3. *A cause must be where its effect is*: what is broken in one region only does not explain what is broken in another.
+
+The root cause is the violation that nothing else explains and that itself explains most others; of several alike it is
+the one of the lowest layer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 
 class Layer(str, Enum):
     """The layers that a packet between two pods stands on, lowest first; hygiene stands beside them.
 
-    The control plane is what must be right before clusters can be in session at all: settings, certificates, ports and
-    rights. What they then tell each other is the RIB, whether BGP carries it or agents read it in each other's stores.
+    The control plane is what must be right before clusters can be in session at all: identities, settings,
+    certificates, components and rights. What they then tell each other is the RIB, whether BGP carries it or agents
+    read it in each other's stores; what nodes forward by is the FIB.
     """
 
     ADDRESSING = "addressing"
@@ -30,6 +45,8 @@ class Layer(str, Enum):
     HYGIENE = "hygiene"
 
 
+_HEIGHT = {layer: height for height, layer in enumerate(Layer)}
+
 _OF_AREA = {
     "NET-ADDR": Layer.ADDRESSING,
     "NET-UNDR": Layer.UNDERLAY,
@@ -38,6 +55,8 @@ _OF_AREA = {
     "NET-DNS": Layer.DNS,
     "NET-POD": Layer.POLICY,
     "NET-POL": Layer.POLICY,
+    "SEC-TLS": Layer.TLS,
+    "DB-FORM": Layer.SQL,
     "MESH-CP": Layer.CONTROL,
 }
 """Areas that are not named here are services on top of the network."""
@@ -49,24 +68,31 @@ _OF_REQUIREMENT = {
     "NET-MTU-007": Layer.ENCAPSULATION,
     "NET-MTU-009": Layer.ENCAPSULATION,
     "NET-MTU-011": Layer.ENCAPSULATION,
+    "NET-ROUTE-001": Layer.CONTROL,
+    "NET-ROUTE-002": Layer.CONTROL,
+    "NET-ROUTE-003": Layer.CONTROL,
+    "NET-ROUTE-004": Layer.CONTROL,
     "NET-ROUTE-007": Layer.CONTROL,
     "NET-ROUTE-008": Layer.FIB,
     "NET-ROUTE-009": Layer.FIB,
-    "NET-ROUTE-010": Layer.FIB,
+    "NET-ROUTE-010": Layer.ENCAPSULATION,  # a route that leads past the tunnel
     "NET-ROUTE-011": Layer.FIB,
     "NET-ROUTE-012": Layer.FIB,
     "NET-ROUTE-013": Layer.RIB,
-    "NET-ROUTE-014": Layer.ENCAPSULATION,
+    "NET-ROUTE-014": Layer.POLICY,  # the packet filter rewrites what it should let through
     "NET-ROUTE-015": Layer.ENCAPSULATION,
     "NET-ROUTE-016": Layer.RIB,
+    "NET-ROUTE-017": Layer.RIB,
     "NET-ROUTE-018": Layer.RIB,
     "NET-ROUTE-019": Layer.RIB,
     "NET-ROUTE-020": Layer.RIB,
+    "NET-POD-007": Layer.FIB,  # a hop too many
     "NET-POD-008": Layer.SERVICE,
-    "NET-POD-012": Layer.SERVICE,
-    "NET-POD-013": Layer.SERVICE,
+    "NET-POD-010": Layer.FIB,  # the standing pods are reached, so the data path was not told of the new one
+    "NET-POD-011": Layer.FIB,
+    "NET-POD-012": Layer.ENCAPSULATION,  # measured against the nodes' own network
+    "NET-POD-013": Layer.ENCAPSULATION,
     "NET-POD-014": Layer.HYGIENE,
-    "MESH-CP-001": Layer.SESSION,  # a routing agent without sessions, or a store without pod, is not Ready
     "MESH-CP-002": Layer.SESSION,
     "MESH-CP-003": Layer.RIB,
     "MESH-CP-010": Layer.SERVICE,
@@ -74,18 +100,50 @@ _OF_REQUIREMENT = {
     "MESH-CP-014": Layer.ENCAPSULATION,
     "MESH-CP-015": Layer.POLICY,  # what nodes see of each other, as pods do in NET-POD
     "MESH-CP-016": Layer.SESSION,
-    "MESH-CP-017": Layer.ENCAPSULATION,
     "MESH-CP-018": Layer.SERVICE,
 }
 """Requirements whose layer is not that of their area."""
 
+EXPLAINS: dict[str, frozenset[str]] = {
+    # A route that sends packets bare leads to no node of the mesh, and BGP learns it and passes it on.
+    "NET-ROUTE-010": frozenset({"NET-ROUTE-009", "NET-ROUTE-016", "NET-ROUTE-018"}),
+    # A node's port may be served by a pod on another node, which packets do not reach when tunnels lead elsewhere.
+    "NET-ROUTE-009": frozenset({"MESH-CP-012"}),
+}
+"""Requirements that explain violations of a lower layer, against the order of layers."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A requirement that was found violated (or could not be decided), as far as the diagnosis needs it.
+
+    Attributes:
+        requirement: its id.
+        layer: where its judge sees the trouble; None when the requirement alone says it.
+        regions: those that the findings speak of; empty when they speak of all, or of none by name.
+    """
+
+    requirement: str
+    layer: Layer | None = None
+    regions: frozenset[str] = frozenset()
+
+    @property
+    def height(self) -> int:
+        """The position of its layer among the layers, lowest first."""
+        return _HEIGHT[self.layer or layer_of(self.requirement)]
+
 
 @dataclass(frozen=True)
 class RootCause:
-    """What to mend first: the first violated requirement of the lowest broken layer."""
+    """What to mend first.
+
+    Attributes:
+        explains: the other violations that it accounts for, directly or by what it breaks, in the order given.
+    """
 
     layer: Layer
     requirement: str
+    explains: tuple[str, ...] = field(default=())
 
 
 def layer_of(requirement: str) -> Layer:
@@ -93,25 +151,72 @@ def layer_of(requirement: str) -> Layer:
     return _OF_REQUIREMENT.get(requirement) or _OF_AREA.get(requirement.rpartition("-")[0], Layer.SERVICE)
 
 
-def root_cause(violated: Sequence[str]) -> RootCause | None:
-    """The violation that most likely explains the others; None when nothing is violated.
+def root_cause(violated: Sequence[Violation]) -> RootCause | None:
+    """The violation that nothing else explains and that explains most others; None when nothing is violated.
 
     Args:
-        violated: ids of the violated requirements, in catalogue order.
+        violated: in the order of the catalogue, which decides between those that are alike.
     """
     if not violated:
         return None
-    first = min(violated, key=lambda requirement: _height(layer_of(requirement)))
-    return RootCause(layer_of(first), first)
+    # Explaining has no circles but by `EXPLAINS`; should there be one, everything in it is a candidate.
+    unexplained = [one for one in violated if not any(_explains(other, one) for other in violated)] or violated
+    reach = {one.requirement: _reach(one, violated) for one in unexplained}
+    first = min(unexplained, key=lambda one: (-len(reach[one.requirement]), one.height))
+    explained = reach[first.requirement]
+    return RootCause(
+        tuple(Layer)[first.height],
+        first.requirement,
+        tuple(one.requirement for one in violated if one.requirement in explained),
+    )
 
 
-def follows_from(requirement: str, violated: Sequence[str]) -> tuple[str, ...]:
-    """The violated requirements of lower layers, which may be why this one is violated too."""
-    if layer_of(requirement) is Layer.HYGIENE:
-        return ()
-    height = _height(layer_of(requirement))
-    return tuple(other for other in violated if _height(layer_of(other)) < height)
+def follows_from(one: Violation, violated: Sequence[Violation]) -> tuple[str, ...]:
+    """The violations that may be why this requirement is violated, or cannot be decided; lowest layer first."""
+    causes = [other for other in violated if _explains(other, one)]
+    return tuple(other.requirement for other in sorted(causes, key=lambda other: other.height))
 
 
-def _height(layer: Layer) -> int:
-    return list(Layer).index(layer)
+def regions_named(subjects: Iterable[str], regions: Collection[str]) -> frozenset[str]:
+    """The regions that the subjects of findings speak of; none when one of them names no region.
+
+    Args:
+        subjects: as `Finding.subject` has them ("us-east-1/node-2 -> 192.168.70.0/26").
+        regions: the names of all regions.
+    """
+    named: set[str] = set()
+    for subject in subjects:
+        found = {name for name in regions if re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", subject)}
+        if not found:
+            return frozenset()
+        named |= found
+    return frozenset(named)
+
+
+def _explains(cause: Violation, effect: Violation) -> bool:
+    """Whether one violation may be why the other one is there too."""
+    if cause.requirement == effect.requirement or Layer.HYGIENE in (
+        layer_of(cause.requirement),
+        layer_of(effect.requirement),
+    ):
+        return False
+    if cause.regions and effect.regions and not cause.regions & effect.regions:
+        return False
+    if effect.requirement in EXPLAINS.get(cause.requirement, ()):
+        return True
+    if cause.requirement in EXPLAINS.get(effect.requirement, ()):
+        return False
+    return cause.height < effect.height
+
+
+def _reach(cause: Violation, violated: Sequence[Violation]) -> set[str]:
+    """The other violations that it explains, and those that these explain in turn."""
+    reached: dict[str, Violation] = {}
+    ahead = [cause]
+    while ahead:
+        here = ahead.pop()
+        for other in violated:
+            if other is not cause and other.requirement not in reached and _explains(here, other):
+                reached[other.requirement] = other
+                ahead.append(other)
+    return set(reached)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from analysis.rootcause import Layer
+
 
 class Outcome(str, Enum):
     """The five things that can be said of a requirement after a run.
@@ -35,12 +37,14 @@ class Finding:
         expected: what the plan asks for.
         observed: what the facts show, with addresses.
         cause: the likely cause, when the facts point at one.
+        layer: where the trouble sits, when the facts show it in another layer than its requirement speaks about.
     """
 
     subject: str
     expected: str
     observed: str
     cause: str | None = None
+    layer: Layer | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Verdict:
         cause: the likely cause, for the reader.
         remedy: what to do about it, when the judge can tell.
         warnings: remarks that do not change the outcome but belong in the report.
+        layer: where the findings see the trouble, the lowest layer of several; None when one of them does not say.
     """
 
     outcome: Outcome
@@ -66,6 +71,7 @@ class Verdict:
     cause: str | None = None
     remedy: str | None = None
     warnings: tuple[str, ...] = field(default=())
+    layer: Layer | None = None
 
 
 def conclude(
@@ -107,6 +113,7 @@ def conclude(
             cause or first.cause,
             remedy,
             tuple(warnings),
+            _lowest(violated),
         )
     if missing or examined == 0:
         observed = (
@@ -134,3 +141,10 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     told = list(outcomes)
     applying = [outcome for outcome in told if outcome is not Outcome.NOT_APPLICABLE]
     return max(applying or told, key=lambda outcome: outcome.rank, default=Outcome.NOT_COVERED)
+
+
+def _lowest(findings: Sequence[Finding]) -> Layer | None:
+    """The lowest layer that they name, unless one of them names none and leaves that to the requirement."""
+    order = list(Layer)
+    layers = [finding.layer for finding in findings]
+    return None if None in layers else min((layer for layer in layers if layer), key=order.index, default=None)

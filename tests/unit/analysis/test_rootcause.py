@@ -1,44 +1,103 @@
-"""The lowest broken layer explains those above it."""
+"""One root cause: what nothing else explains, and what explains most."""
 
 from __future__ import annotations
 
-from analysis.rootcause import Layer, RootCause, follows_from, layer_of, root_cause
+from analysis.rootcause import Layer, RootCause, Violation, follows_from, layer_of, regions_named, root_cause
+from analysis.verdict import Finding, conclude
+
+
+def violated(*requirements: str) -> list[Violation]:
+    return [Violation(requirement) for requirement in requirements]
+
+
+def named(*requirements: str) -> tuple[Layer, str] | None:
+    cause = root_cause(violated(*requirements))
+    return (cause.layer, cause.requirement) if cause else None
 
 
 def test_the_lowest_layer_is_to_be_mended_first():
-    violated = ["NET-ROUTE-005", "NET-ROUTE-008", "NET-POD-001", "NET-POD-014"]
-    assert root_cause(violated) == RootCause(Layer.SESSION, "NET-ROUTE-005")
-    assert root_cause(["NET-POD-001", "NET-ROUTE-008"]) == RootCause(Layer.FIB, "NET-ROUTE-008")
-    assert root_cause([]) is None
+    assert named("NET-ROUTE-005", "NET-ROUTE-008", "NET-POD-001", "NET-POD-014") == (Layer.SESSION, "NET-ROUTE-005")
+    assert named("NET-POD-001", "NET-ROUTE-008") == (Layer.FIB, "NET-ROUTE-008")
+    assert named() is None
+
+
+def test_the_root_cause_says_what_it_explains():
+    assert root_cause(violated("NET-ROUTE-005", "NET-ROUTE-008", "NET-POD-001", "NET-POD-014")) == RootCause(
+        Layer.SESSION, "NET-ROUTE-005", ("NET-ROUTE-008", "NET-POD-001")
+    )
 
 
 def test_a_violation_may_follow_from_lower_layers_only():
-    violated = ["NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008", "NET-POD-001"]
-    assert follows_from("NET-POD-001", violated) == ("NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008")
-    assert follows_from("NET-ROUTE-008", violated) == ("NET-ROUTE-005", "NET-ROUTE-006")
-    assert follows_from("NET-ROUTE-006", violated) == ()
+    found = violated("NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008", "NET-POD-001")
+    assert follows_from(Violation("NET-POD-001"), found) == ("NET-ROUTE-005", "NET-ROUTE-006", "NET-ROUTE-008")
+    assert follows_from(Violation("NET-ROUTE-008"), found) == ("NET-ROUTE-005", "NET-ROUTE-006")
+    assert follows_from(Violation("NET-ROUTE-006"), found) == ()
 
 
 def test_hygiene_stands_beside_the_layers():
-    violated = ["NET-ADDR-003", "NET-POD-014"]
-    assert follows_from("NET-POD-014", violated) == ()
-    assert root_cause(["NET-POD-014", "NET-POD-001"]) == RootCause(Layer.POLICY, "NET-POD-001")
+    assert follows_from(Violation("NET-POD-014"), violated("NET-ADDR-003", "NET-POD-014")) == ()
+    assert named("NET-POD-014", "NET-POD-001") == (Layer.POLICY, "NET-POD-001")
 
 
-def test_what_runs_on_the_network_is_a_service():
+def test_every_area_has_its_layer():
     assert layer_of("DB-SURV-005") is Layer.SERVICE
+    assert layer_of("DB-FORM-001") is Layer.SQL
+    assert layer_of("SEC-TLS-001") is Layer.TLS
     assert layer_of("NET-DNS-001") is Layer.DNS
     assert layer_of("NET-UNDR-006") is Layer.UNDERLAY
 
 
 def test_what_keeps_clusters_from_being_in_session_lies_below_the_session():
-    lost_store = ["NET-ROUTE-006", "NET-ROUTE-008", "NET-ROUTE-019", "NET-POD-001", "MESH-CP-001", "MESH-CP-002"]
-    assert root_cause(lost_store) == RootCause(Layer.SESSION, "NET-ROUTE-006")
-    assert root_cause([*lost_store, "MESH-CP-006"]) == RootCause(Layer.CONTROL, "MESH-CP-006")
-    assert root_cause(["NET-ROUTE-006", "NET-ROUTE-007", "MESH-CP-012"]) == RootCause(Layer.CONTROL, "NET-ROUTE-007")
+    lost_store = ["NET-ROUTE-006", "NET-ROUTE-008", "NET-ROUTE-019", "NET-POD-001", "MESH-CP-002"]
+    assert named(*lost_store) == (Layer.SESSION, "NET-ROUTE-006")
+    assert named(*lost_store, "MESH-CP-006") == (Layer.CONTROL, "MESH-CP-006")
+    assert named("NET-ROUTE-006", "NET-ROUTE-007", "MESH-CP-012") == (Layer.CONTROL, "NET-ROUTE-007")
 
 
 def test_what_agents_do_not_know_explains_what_is_not_forwarded():
-    violated = ["NET-ROUTE-008", "NET-ROUTE-019", "NET-POD-001", "MESH-CP-015"]
-    assert root_cause(violated) == RootCause(Layer.RIB, "NET-ROUTE-019")
-    assert follows_from("MESH-CP-015", violated) == ("NET-ROUTE-008", "NET-ROUTE-019")
+    found = violated("NET-ROUTE-008", "NET-ROUTE-019", "NET-POD-001", "MESH-CP-015")
+    assert named(*(one.requirement for one in found)) == (Layer.RIB, "NET-ROUTE-019")
+    assert follows_from(Violation("MESH-CP-015"), found) == ("NET-ROUTE-019", "NET-ROUTE-008")
+
+
+def test_a_route_past_the_tunnel_explains_what_bgp_learns_of_it():
+    bare = violated("NET-ROUTE-009", "NET-ROUTE-010", "NET-ROUTE-016", "NET-POD-001")
+    cause = root_cause(bare)
+    assert cause == RootCause(Layer.ENCAPSULATION, "NET-ROUTE-010", ("NET-ROUTE-009", "NET-ROUTE-016", "NET-POD-001"))
+    assert follows_from(Violation("NET-ROUTE-010"), bare) == ()
+
+
+def test_a_judge_that_sees_deeper_is_believed():
+    withheld = [Violation("NET-ROUTE-008", Layer.RIB), Violation("NET-POD-001")]
+    assert root_cause(withheld) == RootCause(Layer.RIB, "NET-ROUTE-008", ("NET-POD-001",))
+
+
+def test_a_cause_must_be_where_its_effect_is():
+    east, west = frozenset({"east"}), frozenset({"west"})
+    apart = [
+        Violation("NET-ADDR-011", regions=east),
+        Violation("NET-ROUTE-005", regions=west),
+        Violation("NET-POD-001", regions=west | east),
+        Violation("NET-POD-002", regions=west),
+        Violation("NET-POD-003", regions=west),
+    ]
+    cause = root_cause(apart)
+    assert cause is not None
+    assert (cause.requirement, len(cause.explains)) == ("NET-ROUTE-005", 3), "it explains more than the block's size"
+    assert follows_from(apart[3], apart) == ("NET-ROUTE-005",)
+    assert follows_from(apart[1], apart) == (), "a cause of its own"
+
+
+def test_findings_that_name_no_region_may_be_anywhere():
+    regions = ["eastus", "eastus2", "north-1"]
+    assert regions_named(["eastus/node-1 -> north-1/node-2"], regions) == {"eastus", "north-1"}
+    assert regions_named(["eastus2-node-1"], regions) == {"eastus2"}
+    assert regions_named(["eastus/node-1", "10.0.0.0/24"], regions) == frozenset()
+    assert regions_named([], regions) == frozenset()
+
+
+def test_a_verdict_has_the_lowest_layer_of_its_findings_if_all_of_them_tell():
+    rib, fib = (Finding("a", "b", "c", layer=layer) for layer in (Layer.RIB, Layer.FIB))
+    assert conclude(expected="", examined=1, violations=[fib, rib]).layer is Layer.RIB
+    assert conclude(expected="", examined=1, violations=[fib, Finding("a", "b", "c")]).layer is None
+    assert conclude(expected="", examined=1).layer is None
