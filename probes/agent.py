@@ -19,9 +19,9 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
   {"kind": "icmp|tcp|udp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
   "window", "timeout", "tries", "patience", "source", "ttl", "mark"}. After `patience` failures the rest of a batch is
-  not tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who ends
-  them then is in the column `offender`, and one batch for each number of hops makes a trace. `mark`, in hex, is what
-  every datagram of the batch begins with, before its number: 8 bytes, random when they are not given.
+  not tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who
+  ends them then is in the column `offender`, and one batch for each number of hops makes a trace. `mark`, in hex, is
+  what every datagram of the batch begins with, before its number: 8 bytes, random when they are not given.
   `expected` is the identity that must answer, for DNS the name to ask for; a knock only connects. TCP is tried again
   by the kernel only (SYN after 1 s, then 2 s later); a datagram is sent `tries` times, `timeout / tries` apart: part of
   the instrument.
