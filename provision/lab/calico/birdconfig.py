@@ -271,10 +271,13 @@ def _bgp(cluster: CalicoCluster, node: CalicoNode, session: Session, timers: Tim
         "  ipv4 {",
         f"    import filter {_IMPORT};",
         f"    export filter {_EXPORT};",
-        "    add paths on;",
         "    gateway recursive;",
         "    igp table tunnels;",
     ]
+    if session.as_number == _as_number(cluster, node):
+        # Calico has this on for every session. Between reflectors in a full mesh each would then pass on a route by
+        # every simple path of clusters: 2 for three clusters, 16 for five, 1,957 for eight, and that for each prefix.
+        lines.append("    add paths on;")
     if session.keep_next_hop:
         lines.append("    next hop keep;")
     lines += ["  };", "}", ""]
