@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
+from ipaddress import IPv4Address
 
 from analysis.facts import Inventory, PathQuality, Paths, ProbeOutcome, RegionPairQuality
 from analysis.plan import Plan
@@ -115,7 +116,7 @@ def _judge_services_stay_at_home(plan: Plan, paths: Paths) -> Verdict:
 def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
     """NET-POD-009: pods reach the internet, and are seen there under no pod's address.
 
-    Where a private address is seen, it must be that of the pod's node; a public one is the cloud's translation of it.
+    A node's address must be that of the pod's own; one that the plan does not know is the cloud's translation of it.
     """
     if plan.egress is None:
         return not_applicable("pods reach the internet under a node's address", "the plan names no host to knock at")
@@ -137,7 +138,7 @@ def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
                     "pods' outgoing traffic is not masqueraded (natOutgoing, enable-ipv4-masquerade), or not to there",
                 )
             )
-        elif probe.seen_source is not None and probe.seen_source.is_private and own and probe.seen_source != own:
+        elif probe.seen_source is not None and _of_a_node(plan, probe.seen_source) and own and probe.seen_source != own:
             violations.append(
                 Finding(subject, f"to be seen under the node's address {own}", f"seen as {probe.seen_source}")
             )
@@ -168,6 +169,10 @@ def judge_egress(plan: Plan, inventory: Inventory, paths: Paths) -> Verdict:
             ),
         ],
     )
+
+
+def _of_a_node(plan: Plan, address: IPv4Address) -> bool:
+    return any(address in cidr for region in plan.regions for cidr in (region.node_cidr, region.network) if cidr)
 
 
 def judge_round_trips(plan: Plan, quality: PathQuality) -> Verdict:

@@ -11,6 +11,7 @@ from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from analysis.fleet import Outpost, Stand
 from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab.agents_config import AgentsConfig
@@ -18,7 +19,7 @@ from provision.lab.host import search_path
 from provision.lab.kube.reader import AdminReader, UnreadableError
 from provision.lab.place import command_at
 from provision.lab.state import Lab
-from provision.lab.topology import INTERNET, LabRegion, LabTopology, topology_from_spec
+from provision.lab.topology import INTERNET, OPERATOR, STRANGER, LabRegion, LabTopology, topology_from_spec
 
 ROUTER = "vpc"
 
@@ -82,6 +83,32 @@ class Entry:
                 remedy=f"nodes and routers can be entered without it; look at {self._lab.folder.logs}",
             ) from None
         return tuple(_pod(region, item) for item in items if item["spec"].get("nodeName"))
+
+    def outposts(self) -> tuple[Outpost, ...]:
+        """Where commands can be run: every node and router, and two addresses on the internet.
+
+        The last two are one namespace, so a program there must choose its source address.
+        """
+        outside = tuple(self.command(INTERNET, ()))
+        return (
+            Outpost(Stand.OPERATOR, "the operator", outside, address=OPERATOR),
+            Outpost(Stand.INTERNET, "the internet", outside, address=STRANGER),
+            *(
+                Outpost(Stand.ROUTER, region.router, tuple(self.command(f"{region.name}/{ROUTER}", ())), region.name)
+                for region in self.topology.regions
+            ),
+            *(
+                Outpost(
+                    Stand.NODE,
+                    node.name,
+                    tuple(self.command(f"{region.name}/{node.name}", ())),
+                    region.name,
+                    node.address,
+                )
+                for region in self.topology.regions
+                for node in region.nodes
+            ),
+        )
 
     def module(self, name: str, *arguments: str) -> list[str]:
         """The command line that runs a module of this project in the lab's management network."""

@@ -1,10 +1,11 @@
-"""The cloud under the clusters: VPC routers, peerings, node links, internet gateways, source/destination check.
+"""The links and routes under the clusters: VPC routers, peerings, node links, internet gateways.
 
 `batches` says what to build, in the language of `ip`; `build` does it. A VPC is one namespace: a bridge that the nodes
-are plugged into, and the router's own legs to the peered VPCs and to the internet. Like a cloud, it forwards by the
-instances' addresses only: a packet that enters or leaves a node's port under any other address is dropped.
+are plugged into, and the router's own legs to the peered VPCs and to the internet. What its rules let through says
+`provision.lab.cloud`.
 
-Devices are named after what is at their other end, so that a router's `ip link` reads as a map.
+Devices are named after what is at their other end, so that a router's `ip link` reads as a map; the alias of a leg is
+the name that the cloud would give the peering or gateway.
 """
 
 from __future__ import annotations
@@ -15,8 +16,17 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from provision.lab import kernel, netns
-from provision.lab.topology import EGRESS, INTERNET, UNDERLAY_MTU, LabNode, LabRegion, LabTopology
+from provision.lab import cloud, kernel, netns
+from provision.lab.topology import (
+    EGRESS,
+    INTERNET,
+    OPERATOR,
+    STRANGER,
+    UNDERLAY_MTU,
+    LabNode,
+    LabRegion,
+    LabTopology,
+)
 
 SUBNET_BRIDGE = "subnet"
 """The router's bridge that the nodes of the region are plugged into."""
@@ -96,31 +106,6 @@ def batches(topology: LabTopology) -> tuple[tuple[Batch, ...], ...]:
     return links, configuration
 
 
-def address_check(region: LabRegion) -> str:
-    """The nftables rules of a VPC's source/destination check.
-
-    They sit in the bridge, on the ports of the nodes: what a node sends must bear its own address, and what it gets
-    must be meant for it.
-    """
-    instances = ", ".join(f'"{node.alias}" . {node.address}' for node in region.nodes)
-    return f"""\
-table bridge vpc {{
-    set instances {{
-        type ifname . ipv4_addr
-        elements = {{ {instances} }}
-    }}
-    chain source {{
-        type filter hook prerouting priority -300
-        ether type ip iifname . ip saddr != @instances counter drop
-    }}
-    chain destination {{
-        type filter hook postrouting priority 300
-        ether type ip oifname . ip daddr != @instances counter drop
-    }}
-}}
-"""
-
-
 def build(topology: LabTopology) -> None:
     """Make the whole fabric in the calling process's `/run/netns`.
 
@@ -137,7 +122,7 @@ def build(topology: LabTopology) -> None:
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         for stage in batches(topology):
             list(pool.map(_run_batch, stage))
-        list(pool.map(_load_address_check, topology.regions))
+        list(pool.map(partial(_load_rules, topology), topology.regions))
         list(pool.map(partial(_limit_peerings, topology), topology.regions))
 
 
@@ -171,17 +156,16 @@ def _router(topology: LabTopology, region: LabRegion) -> Batch:
         f"address add {region.gateway}/{region.plan.node_cidr.prefixlen} dev {SUBNET_BRIDGE}",
         *(f"link set {node.alias} master {SUBNET_BRIDGE} up" for node in region.nodes),
         f"address add {gateway.router_address} dev {INTERNET}",
-        f"link set {INTERNET} up",
+        f"link set {INTERNET} alias {cloud.gateway_name(topology, region.name)} up",
         f"route add default via {gateway.internet_address.ip}",
         f"route add blackhole {region.plan.network}",
     ]
-    for peering in topology.peerings_of(region.name):
-        other = topology.region(peering.b if region.name == peering.a else peering.a)
+    for peering, other in zip(topology.peerings_of(region.name), topology.neighbours(region.name), strict=True):
         ends = (peering.a_address, peering.b_address)
         mine, theirs = ends if region.name == peering.a else reversed(ends)
         commands += [
             f"address add {mine} dev {other.name}",
-            f"link set {other.name} up",
+            f"link set {other.name} alias {cloud.peering_name(topology, region.name, other.name)} up",
             f"route add {other.plan.network} via {theirs.ip}",
         ]
     return Batch(region.router, tuple(commands))
@@ -199,13 +183,13 @@ def _node(region: LabRegion, node: LabNode) -> Batch:
 
 
 def _internet(topology: LabTopology) -> Batch:
-    """The host that pods knock at, and routes back to the instances; nobody out there knows a pod range."""
-    commands = [f"address add {EGRESS.address}/32 dev lo"]
+    """Hosts with addresses of their own, and routes to the instances' public ones; nobody out there knows others."""
+    commands = [f"address add {address}/32 dev lo" for address in (EGRESS.address, OPERATOR, STRANGER)]
     for link in gateway_links(topology):
         commands += [
             f"address add {link.internet_address} dev {link.region}",
             f"link set {link.region} up",
-            f"route add {topology.region(link.region).plan.node_cidr} via {link.router_address.ip}",
+            f"route add {topology.region(link.region).public_network} via {link.router_address.ip}",
         ]
     return Batch(INTERNET, tuple(commands))
 
@@ -232,12 +216,14 @@ def _run_batch(batch: Batch) -> None:
 
 
 def _limit_peerings(topology: LabTopology, region: LabRegion) -> None:
-    neighbours = [peering.b if peering.a == region.name else peering.a for peering in topology.peerings_of(region.name)]
     kernel.tc(
         region.router,
-        (f"qdisc add dev {name} root tbf rate {PEERING_RATE} burst 128kb latency 50ms" for name in neighbours),
+        (
+            f"qdisc add dev {other.name} root tbf rate {PEERING_RATE} burst 128kb latency 50ms"
+            for other in topology.neighbours(region.name)
+        ),
     )
 
 
-def _load_address_check(region: LabRegion) -> None:
-    kernel.load_rules(region.router, "bridge vpc", address_check(region))
+def _load_rules(topology: LabTopology, region: LabRegion) -> None:
+    kernel.load_tables(region.router, cloud.tables(topology, region))

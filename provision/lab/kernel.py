@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from provision.lab import netns
 
@@ -62,11 +62,20 @@ def load_rules(namespace: str, table: str, rules: str) -> None:
     Raises:
         KernelError: a rule is wrong, or the kernel does not support it.
     """
-    # Naming the table first makes the deletion valid when there is none yet.
-    script = f"table {table}\ndelete table {table}\n{rules}"
+    load_tables(namespace, {table: rules})
+
+
+def load_tables(namespace: str, tables: Mapping[str, str]) -> None:
+    """The same for several tables at once, by family and name.
+
+    Raises:
+        KernelError: a rule is wrong, or the kernel does not support it.
+    """
+    # Naming a table first makes the deletion valid when there is none yet.
+    script = "".join(f"table {table}\ndelete table {table}\n{rules}" for table, rules in tables.items())
     done = subprocess.run(netns.command(namespace, ["nft", "-f", "-"]), input=script, capture_output=True, text=True)
     if done.returncode:
-        raise KernelError(f"in {namespace}: table {table} was refused: {' '.join(done.stderr.split())}")
+        raise KernelError(f"in {namespace}: table {', '.join(tables)} was refused: {' '.join(done.stderr.split())}")
 
 
 def _batch(program: str, namespace: str, commands: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ _COMMON = frozenset(
         Capability.EGRESS_TARGET,
         Capability.DISRUPTION,
         Capability.NODE_SHELL,
+        Capability.OUTSIDE,
         Capability.DATABASE_PODS,
     }
 )

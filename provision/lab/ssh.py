@@ -45,7 +45,9 @@ def write_client_files(folder: Path, topology: LabTopology, host_key: asyncssh.S
     key_file.touch(mode=0o600)
     key_file.write_bytes(client_key.export_private_key())
     public = host_key.export_public_key().decode().strip()
-    (folder / KNOWN_HOSTS).write_text("".join(f"{node.address},{node.name} {public}\n" for node in topology.nodes))
+    (folder / KNOWN_HOSTS).write_text(
+        "".join(f"{node.public_address},{node.address},{node.name} {public}\n" for node in topology.nodes)
+    )
     return client_key
 
 

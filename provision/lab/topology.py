@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
 from typing import Any, Protocol
 
-from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
+from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan, UnderlayPlan
 
 AWS_CALICO = "aws-calico"
 AZURE_CILIUM = "azure-cilium"
@@ -58,6 +58,20 @@ MESH_DOMAIN = "mesh.cilium.io"
 REFLECTOR_LABEL = "route-reflector"
 INTERNET = "internet"
 EGRESS = EgressTarget(IPv4Address("198.51.100.10"), 80)
+OPERATOR = IPv4Address("198.51.100.20")
+"""Where the people who run the clusters come from: SSH and the Kubernetes API are open to it."""
+
+STRANGER = IPv4Address("198.51.100.66")
+"""Anybody else on the internet."""
+
+AWS, AZURE = "aws", "azure"
+_PUBLIC_ADDRESSES = IPv4Network("198.18.0.0/16")
+"""RFC 2544 keeps 198.18.0.0/15 for such networks; each region has a /24 of it."""
+
+_BULK_BYTES = 4 << 20
+_EXTERNAL_NAME = "www.example.net"
+_DATABASE_CPU, _DATABASE_MEMORY = 500, 1 << 30
+"""What a database pod asks for: half a processor and 1 GiB, of which no process in a lab takes notice."""
 
 
 class Timers(str, Enum):
@@ -78,6 +92,7 @@ class LabNode:
     Attributes:
         number: from 1, which is a control plane in every profile.
         address: InternalIP, on eth0.
+        public_address: what the internet knows it by; its region's gateway translates.
         block: the block of pod addresses that the node owns from the start.
         tunnel_address: the node's own address in its block: that of Calico's tunnel device, or Cilium's internal one.
         tunnel_mac: MAC address of the tunnel device.
@@ -90,6 +105,7 @@ class LabNode:
     name: str
     alias: str
     address: IPv4Address
+    public_address: IPv4Address
     block: IPv4Network
     tunnel_address: IPv4Address
     tunnel_mac: str
@@ -126,6 +142,11 @@ class LabRegion:
         return self.plan.node_cidr[1]
 
     @property
+    def public_network(self) -> IPv4Network:
+        """The public addresses that lead to the region's internet gateway."""
+        return _public_network(self.index)
+
+    @property
     def store_port(self) -> int:
         """Cilium: the port on every node at which other clusters reach this one's store."""
         return FIRST_STORE_PORT + self.index
@@ -153,9 +174,10 @@ class Peering:
 
 @dataclass(frozen=True)
 class LabTopology:
-    """A whole lab. `profile` is the key of its profile in `TOPOLOGIES`."""
+    """A whole lab. `profile` is the key of its profile in `TOPOLOGIES`; `cloud` the one that it plays, AWS or AZURE."""
 
     profile: str
+    cloud: str
     cni: Cni
     name: str
     regions: tuple[LabRegion, ...]
@@ -186,6 +208,10 @@ class LabTopology:
         """The peerings that end in that region."""
         return tuple(peering for peering in self.peerings if region in (peering.a, peering.b))
 
+    def neighbours(self, region: str) -> tuple[LabRegion, ...]:
+        """The regions at the other ends of those peerings, in their order."""
+        return tuple(self.region(each.b if region == each.a else each.a) for each in self.peerings_of(region))
+
     def region(self, name: str) -> LabRegion:
         """The region of that name. Raises KeyError when there is none."""
         for region in self.regions:
@@ -215,8 +241,15 @@ class LabTopology:
             regions=tuple(region.plan for region in self.regions),
             services_routed=self.cni is Cni.CALICO_BGP,
             budgets=Budgets(),
-            database=DatabasePlan(namespaces=tuple((region.name, region.name) for region in self.regions)),
+            database=DatabasePlan(
+                namespaces=tuple((region.name, region.name) for region in self.regions),
+                cpu=_DATABASE_CPU,
+                memory=_DATABASE_MEMORY,
+            ),
             egress=EGRESS,
+            underlay=UnderlayPlan(cloud=self.cloud, path_mtu=UNDERLAY_MTU, operators=(IPv4Network((OPERATOR, 32)),)),
+            external_name=_EXTERNAL_NAME,
+            bulk_bytes=_BULK_BYTES,
         )
 
 
@@ -247,6 +280,7 @@ def aws_calico(
     _check_size(regions, nodes, pods)
     return LabTopology(
         profile=AWS_CALICO,
+        cloud=AWS,
         cni=Cni.CALICO_BGP,
         name=name,
         regions=tuple(_aws_region(index, nodes) for index in range(regions)),
@@ -268,6 +302,7 @@ def azure_cilium(
         raise ValueError(f"there is no BGP in a lab of the profile {AZURE_CILIUM}, so it takes no timers")
     return LabTopology(
         profile=AZURE_CILIUM,
+        cloud=AZURE,
         cni=Cni.CILIUM_CLUSTERMESH,
         name=name,
         regions=tuple(_azure_region(index, nodes) for index in range(regions)),
@@ -343,6 +378,7 @@ def _aws_node(index: int, plan: RegionPlan, number: int, blocks: Sequence[IPv4Ne
         name=f"{plan.name}-node-{number}",
         alias=f"node-{number}",
         address=plan.node_cidr[9 + number],
+        public_address=_public_network(index)[9 + number],
         block=block,
         tunnel_address=block[0],
         tunnel_mac=f"66:00:00:{index:02x}:{number >> 8:02x}:{number & 255:02x}",
@@ -367,10 +403,10 @@ def _azure_region(index: int, node_count: int) -> LabRegion:
         cluster_name=f"crdb-cilium-{name}",
     )
     blocks = _blocks(plan)
-    return LabRegion(index, plan, tuple(_azure_node(plan, number, blocks) for number in _numbers(node_count)))
+    return LabRegion(index, plan, tuple(_azure_node(index, plan, number, blocks) for number in _numbers(node_count)))
 
 
-def _azure_node(plan: RegionPlan, number: int, blocks: Sequence[IPv4Network]) -> LabNode:
+def _azure_node(index: int, plan: RegionPlan, number: int, blocks: Sequence[IPv4Network]) -> LabNode:
     """All nodes are servers of k3s. Azure keeps the first four addresses of a subnet to itself."""
     address, block = plan.node_cidr[3 + number], blocks[number - 1]
     return LabNode(
@@ -379,12 +415,17 @@ def _azure_node(plan: RegionPlan, number: int, blocks: Sequence[IPv4Network]) ->
         name=f"crdb-{plan.name}-node{number}",
         alias=f"node-{number}",
         address=address,
+        public_address=_public_network(index)[9 + number],
         block=block,
         tunnel_address=block[1],
         tunnel_mac=vtep_mac(address),
         is_control_plane=True,
         is_reflector=False,
     )
+
+
+def _public_network(index: int) -> IPv4Network:
+    return IPv4Network((_PUBLIC_ADDRESSES[256 * index], 24))
 
 
 def _blocks(plan: RegionPlan) -> list[IPv4Network]:

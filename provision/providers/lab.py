@@ -73,6 +73,7 @@ class LabProvider:
             probe_pull_secret=environment.probes.pull_secret,
             probes_per_node=environment.probes.per_node,
             full_mesh_limit=environment.probes.full_mesh_limit,
+            outposts=Entry(lab).outposts(),
         )
 
     def lasting(self, environment: Environment, *, progress: Progress) -> Environment:

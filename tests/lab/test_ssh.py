@@ -9,13 +9,15 @@ import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from provision.lab.entry import Entry, environment
+from provision.lab.topology import OPERATOR
 
 CLIENT = """
 import asyncio, json, sys
 import asyncssh
 
-async def main(host, known_hosts, keys, command, terminal):
-    async with asyncssh.connect(host, username="ubuntu", known_hosts=known_hosts, client_keys=keys, config=[]) as there:
+async def main(host, source, known_hosts, keys, command, terminal):
+    options = {"known_hosts": known_hosts, "client_keys": keys, "config": []}
+    async with asyncssh.connect(host, username="ubuntu", local_addr=(source, 0), **options) as there:
         done = await there.run(command, input="from here", term_type=terminal)
         return {"code": done.exit_status, "out": done.stdout, "err": done.stderr}
 
@@ -26,6 +28,7 @@ except asyncssh.Error as error:
 """
 
 
+HOST = "198.18.1.11"
 UNTIL_IT_LISTENS = {"stop": stop_after_delay(30), "wait": wait_fixed(0.05), "reraise": True}
 
 
@@ -54,11 +57,11 @@ def keys(lab):
 
 @pytest.fixture
 def ssh(at, keys):
-    """Run a command over SSH, from one region's node to the other's."""
+    """Run a command over SSH, as the operator would: from the internet, at the node's public address."""
 
     def run(command, *, key=keys / "id_ed25519", known_hosts=keys / "known_hosts", terminal=None):
-        asked = ["10.1.1.11", str(known_hosts), [str(key)], command, terminal]
-        done = at("us-east-1/node-1", sys.executable, "-c", CLIENT, json.dumps(asked))
+        asked = [HOST, str(OPERATOR), str(known_hosts), [str(key)], command, terminal]
+        done = at("internet", sys.executable, "-c", CLIENT, json.dumps(asked))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -80,7 +83,7 @@ def test_a_command_may_have_a_terminal(ssh):
 
 def test_the_host_key_is_checked(ssh, keys, tmp_path):
     other = tmp_path / "known_hosts"
-    other.write_text(f"10.1.1.11 {foreign_key(tmp_path / 'key').export_public_key().decode()}")
+    other.write_text(f"{HOST} {foreign_key(tmp_path / 'key').export_public_key().decode()}")
 
     assert ssh("true", known_hosts=other) == {"refused": "HostKeyNotVerifiable"}
 

@@ -2,11 +2,21 @@
 
 import pytest
 
-from provision.lab.topology import EGRESS
+from provision.lab.topology import EGRESS, OPERATOR, STRANGER
 
 ASK_THE_INTERNET = (
     f"import socket; print(socket.create_connection(('{EGRESS.address}', {EGRESS.port}), 3).recv(64).decode())"
 )
+
+KNOCK = """
+import socket, sys
+source, address, port = sys.argv[1:]
+try:
+    socket.create_connection((address, int(port)), 0.5, (source, 0))
+    print("open")
+except TimeoutError:
+    print("dropped")
+"""
 
 
 def test_nodes_of_different_regions_reach_each_other(at):
@@ -25,15 +35,24 @@ def test_an_address_that_is_not_the_nodes_own_gets_no_further_than_its_port(at):
     assert (bare.returncode, control.returncode) == (1, 0)
 
 
-def test_the_internet_sees_a_nodes_own_address(at):
-    assert at("us-east-2/node-2", "python3", "-c", ASK_THE_INTERNET).stdout.strip() == "10.1.1.11"
+def test_the_internet_sees_a_nodes_public_address(at):
+    assert at("us-east-2/node-2", "python3", "-c", ASK_THE_INTERNET).stdout.strip() == "198.18.1.11"
 
 
-def test_the_internet_has_no_way_to_a_pod(at):
-    route = at("internet", "ip", "route", "get", "192.168.0.70")
+@pytest.mark.parametrize("address", ["192.168.0.70", "10.0.1.10"])
+def test_the_internet_has_no_way_to_private_addresses(at, address):
+    route = at("internet", "ip", "route", "get", address)
 
     assert route.returncode != 0
     assert "unreachable" in route.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "port", "outcome"),
+    [(OPERATOR, 6443, "open"), (OPERATOR, 179, "dropped"), (STRANGER, 6443, "dropped"), (STRANGER, 22, "dropped")],
+)
+def test_a_security_group_lets_the_operator_in_and_nobody_else(at, source, port, outcome):
+    assert at("internet", "python3", "-c", KNOCK, str(source), "198.18.1.10", str(port)).stdout.strip() == outcome
 
 
 @pytest.mark.parametrize("place", ["us-east-1/node-1", "us-east-1/us-east-1-node-1"])
