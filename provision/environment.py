@@ -7,214 +7,51 @@ together is in `provision.environment_checks`.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import timedelta
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    PlainSerializer,
-    StrictBool,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from analysis.fleet import DEFAULT_FULL_MESH_LIMIT
-from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
+from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan, UnderlayPlan
+from provision.environment_values import (
+    Address,
+    ClusterId,
+    ClusterName,
+    Command,
+    Cpu,
+    DnsLabel,
+    DnsName,
+    Duration,
+    FilePath,
+    JumpHost,
+    Memory,
+    Network,
+    OutsideName,
+    Port,
+    PortRange,
+    Ports,
+    Ratio,
+    Selector,
+    Source,
+    UserName,
+    Whole,
+    Word,
+    at_least,
+)
 from provision.errors import EnvironmentSpecError
 from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, Timers
 
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 DEFAULT_BLOCK_SIZE = {Cni.CALICO_BGP: 26, Cni.CILIUM_CLUSTERMESH: 24}
 DEFAULT_ENCAPSULATION = {Cni.CALICO_BGP: Encapsulation.IPIP, Cni.CILIUM_CLUSTERMESH: Encapsulation.VXLAN}
+OTHER_CLOUD = "other"
+CLOUDS = {"aws-calico": "aws", "azure-cilium": "azure"}
+"""Whose cloud it is where the file does not say, by profile."""
+
 DNS_HOST = 10
 """kubeadm and k3s give kube-dns the tenth address of the service range."""
-
-_DURATION_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
-_DURATION = re.compile(r"^(\d+(\.\d+)?(ms|s|m|h))+$")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-_CLUSTER_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
-_DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
-_LABEL_SELECTOR = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_./]*)=([-A-Za-z0-9_.]*)$")
-
-
-def wrong(what: str, advice: str) -> PydanticCustomError:
-    """An error about one value: what is wrong with it, and what would be right."""
-    # Braces in a template are placeholders, so the texts travel in the context.
-    return PydanticCustomError("wrong", "{what}", {"what": what, "advice": advice})
-
-
-def _network(value: Any) -> IPv4Network:
-    if isinstance(value, IPv4Network):
-        return value
-    if not isinstance(value, str):
-        raise wrong("is not a network", "an IPv4 network in CIDR notation, like 10.0.0.0/16")
-    if "/" not in value:
-        raise wrong("has no prefix length", f"address/length, like {value}/16")
-    try:
-        network = IPv4Network(value, strict=False)
-    except NetmaskValueError:
-        raise wrong("has a bad prefix length", "a length from 0 to 32 after the slash, like 10.0.0.0/16") from None
-    except (AddressValueError, ValueError):
-        if ":" in value:
-            raise wrong("is IPv6", "an IPv4 network; IPv6 is not verified yet") from None
-        raise wrong("is not an IPv4 network", "four numbers from 0 to 255 and a length, like 10.0.0.0/16") from None
-    if str(network) != value:
-        if value.partition("/")[2] != str(network.prefixlen):
-            raise wrong("has a netmask where a prefix length belongs", str(network))
-        raise wrong("has host bits set", f"{network}, the network that holds this address")
-    return network
-
-
-def _address(value: Any) -> IPv4Address:
-    if isinstance(value, IPv4Address):
-        return value
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        return IPv4Address(value)
-    except ValueError:
-        raise wrong("is not an IPv4 address", "four numbers from 0 to 255, like 172.20.0.10") from None
-
-
-def _duration(value: Any) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise wrong("has no unit", f"a number with ms, s, m or h, like {value}s")
-    if not isinstance(value, str) or not _DURATION.match(value):
-        raise wrong("is not a duration", "numbers with ms, s, m or h, like 30s, 2ms or 1m30s")
-    total = timedelta()
-    for number, unit in _DURATION_PART.findall(value):
-        total += timedelta(**{_DURATION_UNITS[unit]: float(number)})
-    if not total:
-        raise wrong("is no time at all", "more than zero, like 30s")
-    return total
-
-
-def write_duration(value: timedelta) -> str:
-    """A duration as the file has it: 30s, 2ms."""
-    milliseconds = value / timedelta(milliseconds=1)
-    return f"{milliseconds / 1000:g}s" if milliseconds % 1000 == 0 else f"{milliseconds:g}ms"
-
-
-def _path(value: Any, info: ValidationInfo) -> Path:
-    """An absolute path: `~` is the user's home, and a relative path starts at the environment file's folder."""
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip():
-        raise wrong("is not a path", "the path of a kubeconfig file, like ~/.kube/config")
-    folder = (info.context or {}).get("folder", Path())
-    return Path(folder / Path(value).expanduser()).absolute()
-
-
-def _cluster_id(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise wrong("is not a cluster id", "a number (Cilium) or four numbers with dots (Calico), like 1 or 244.0.0.1")
-    return str(value)
-
-
-def _selector(value: Any) -> str:
-    if not isinstance(value, str) or not _LABEL_SELECTOR.match(value):
-        raise wrong("is not a label", f"key=value, like {REFLECTOR_LABEL}=true")
-    return value
-
-
-@dataclass(frozen=True)
-class Whole:
-    """Marks a whole number in a range, both ends included. Text and truth values are no numbers here."""
-
-    low: int
-    high: int
-
-    def _check(self, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong("is not a whole number", f"a whole number from {self.low} to {self.high}, without quotes")
-        if not self.low <= value <= self.high:
-            raise wrong("is out of range", f"a whole number from {self.low} to {self.high}")
-        return value
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Check first, for the words of the error; pydantic's own bounds are there for the JSON schema."""
-        return core_schema.no_info_before_validator_function(
-            self._check, core_schema.int_schema(ge=self.low, le=self.high)
-        )
-
-
-def _ratio(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-        raise wrong("is not a share", "a number above 0 and up to 1, like 0.8")
-    return float(value)
-
-
-def _at_least(count: int, what: str) -> AfterValidator:
-    """A list must have so many items; said only once the items themselves are right, and so can be counted."""
-
-    def check(value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(value) < count:
-            raise wrong(f"has {len(value) or 'nothing in it'}", f"at least {count} {what}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _matching(pattern: re.Pattern[str], what: str, advice: str) -> BeforeValidator:
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise wrong(f"is not {what}", f'{advice}; quotes make it text: "{value}"')
-        if not pattern.match(value):
-            raise wrong(f"is not {what}", advice)
-        return value
-
-    return BeforeValidator(check)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or any(c.isspace() for c in value):
-        raise wrong("is not a word", "some text without spaces")
-    return value
-
-
-Network = Annotated[IPv4Network, BeforeValidator(_network)]
-Address = Annotated[IPv4Address, BeforeValidator(_address)]
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(write_duration),
-    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern}),
-]
-KubeconfigPath = Annotated[Path, BeforeValidator(_path)]
-ClusterId = Annotated[str, BeforeValidator(_cluster_id), WithJsonSchema({"type": ["string", "integer"]})]
-Selector = Annotated[str, BeforeValidator(_selector), WithJsonSchema({"type": "string"})]
-DnsLabel = Annotated[
-    str, _matching(_DNS_LABEL, "a name", "small letters, digits and hyphens, at most 63, like us-east-1")
-]
-ClusterName = Annotated[
-    str,
-    _matching(
-        _CLUSTER_NAME, "a cluster's name", "small letters, digits and hyphens, at most 32, like crdb-cilium-eastus"
-    ),
-]
-DnsName = Annotated[str, _matching(_DNS_NAME, "a name", "small letters, digits, hyphens and dots, like node-1")]
-Word = Annotated[str, BeforeValidator(_text)]
-Port = Annotated[int, Whole(1, 65535)]
-Ports = Annotated[tuple[Port, ...], _at_least(1, "port"), Field(json_schema_extra={"minItems": 1})]
-Ratio = Annotated[
-    float,
-    BeforeValidator(_ratio),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
-]
 
 
 class _Section(BaseModel):
@@ -263,7 +100,7 @@ class Region(_Section):
     context: Word | None = Field(
         default=None, description="the context in the kubeconfig; by default named like the region"
     )
-    kubeconfig: KubeconfigPath | None = Field(
+    kubeconfig: FilePath | None = Field(
         default=None, description="this region's kubeconfig, where it is not the one given for all"
     )
     network: Network | None = Field(
@@ -319,6 +156,66 @@ class CniSettings(_Section):
     )
 
 
+class Underlay(_Section):
+    """The network below the mesh: the cloud's."""
+
+    cloud: Literal["aws", "azure", "other"] | None = Field(
+        default=None, description="whose cloud it is; by default the profile's, else another"
+    )
+    path_mtu: Annotated[int, Whole(576, 65535)] = Field(
+        default=UnderlayPlan().path_mtu,
+        description="the largest IP packet, in bytes, that nodes of different regions can send each other whole",
+    )
+    operators: tuple[Source, ...] = Field(
+        default=(),
+        description="addresses that may use SSH and the Kubernetes API",
+        examples=[["198.51.100.20/32"]],
+    )
+    open_ports: tuple[PortRange, ...] = Field(
+        default=UnderlayPlan().open_ports,
+        description="TCP ports that security groups open to the operators, and to nobody else",
+        examples=[[22, 6443, "30000-32767"]],
+    )
+
+
+class Outside(_Section):
+    """A place outside the regions, without any rights there, where probes can start."""
+
+    command: Command = Field(
+        description="what to put before a command so that it runs there", examples=[["ssh", "probe@vantage.example"]]
+    )
+    address: Address | None = Field(
+        default=None, description="the source address that the world sees of it", examples=["198.51.100.66"]
+    )
+
+
+class Ssh(_Section):
+    """How administrators reach the nodes, for what only a node's shell can tell."""
+
+    user: UserName = Field(description="whom to log in as; others than root use sudo", examples=["ubuntu"])
+    identity_file: FilePath | None = Field(
+        default=None,
+        description="the private key's file; by default what ssh finds by itself",
+        examples=["~/.ssh/mesh"],
+    )
+    known_hosts: FilePath | None = Field(
+        default=None,
+        description="the file with the nodes' host keys, which are always verified; by default ~/.ssh/known_hosts",
+    )
+    port: Port = Field(default=22, description="the nodes' port")
+    jump: JumpHost | None = Field(
+        default=None, description="the host by which nodes are reached", examples=["ubuntu@bastion.example.net"]
+    )
+
+
+class DnsSettings(_Section):
+    """What clusters' DNS must be able to answer beside names of clusters."""
+
+    external_name: OutsideName | None = Field(
+        default=None, description="a name outside all clusters that must resolve", examples=["www.example.net"]
+    )
+
+
 class Database(_Section):
     """The database that is stretched over the regions."""
 
@@ -331,6 +228,17 @@ class Database(_Section):
     ports: Ports = Field(
         default=(26257, 8080), description="the TCP ports of the database: SQL and peers, then the console"
     )
+    service: DnsLabel = Field(
+        default=DatabasePlan().service, description="the name of its headless Service, and of its StatefulSet"
+    )
+    public_service: DnsLabel = Field(
+        default=DatabasePlan().public_service, description="the name of the Service that clients use"
+    )
+    replicas: Annotated[int, Whole(1, 1000)] = Field(
+        default=DatabasePlan().replicas, description="its pods in each region"
+    )
+    cpu: Cpu | None = Field(default=None, description="processors that each of its pods asks for", examples=[4])
+    memory: Memory | None = Field(default=None, description="memory that each of its pods asks for", examples=["8Gi"])
 
 
 class Flow(_Section):
@@ -371,6 +279,12 @@ class BudgetSettings(_Section):
         default=Budgets().throughput_ratio, description="least throughput of pods as a share of that of their nodes"
     )
     rto: Duration = Field(default=Budgets().rto, description="time without service after the loss of a region")
+    dns_answer: Duration = Field(default=Budgets().dns_answer, description="until DNS has answered, whatever it says")
+    dns_change: Duration = Field(
+        default=Budgets().dns_change, description="until everybody sees a changed address, caches included"
+    )
+    clock_offset: Duration = Field(default=Budgets().clock_offset, description="between the clocks of any two nodes")
+    stall: Duration = Field(default=Budgets().stall, description="how long a transfer may stand still")
 
 
 class Egress(_Section):
@@ -388,6 +302,10 @@ class Probes(_Section):
     host_network: StrictBool = Field(
         default=True,
         description="whether probe pods may use the nodes' network; without them nodes are not observed",
+    )
+    capture: StrictBool = Field(
+        default=False,
+        description="whether probe pods in the nodes' network may capture and craft packets (NET_RAW)",
     )
     pull_secret: DnsName | None = Field(
         default=None, description="name of the Secret, in that namespace, that the image is pulled with"
@@ -408,17 +326,26 @@ class Environment(_Section):
     provider: ProviderSettings = Field(
         default=AttachSettings(), description="who brings it up; by default nobody: it is there"
     )
-    kubeconfig: KubeconfigPath | None = Field(
+    kubeconfig: FilePath | None = Field(
         default=None, description="the kubeconfig of every region that names none; by default ~/.kube/config"
     )
     cni: CniSettings = Field(description="the mesh that joins the clusters")
-    regions: Annotated[tuple[Region, ...], _at_least(2, "regions")] = Field(
+    regions: Annotated[tuple[Region, ...], at_least(2, "regions")] = Field(
         description="the regions, at least two", json_schema_extra={"minItems": 2}
     )
+    underlay: Underlay = Field(default=Underlay(), description="the network below the mesh")
+    outside: Outside | None = Field(
+        default=None, description="a place outside the regions, without any rights, where probes can start"
+    )
+    ssh: Ssh | None = Field(default=None, description="how administrators reach the nodes")
+    dns: DnsSettings = Field(default=DnsSettings(), description="what DNS must answer")
     database: Database | None = Field(default=None, description="the database, where there is one")
     policy: PolicyIntent | None = Field(default=None, description="what the network policy is meant to do")
     budgets: BudgetSettings = Field(default=BudgetSettings(), description="upper bounds")
     egress: Egress | None = Field(default=None, description="where to knock to prove that pods reach the internet")
+    bulk_bytes: Annotated[int, Whole(100_000, 100_000_000_000)] = Field(
+        default=Plan.bulk_bytes, description="size of a bulk transfer between two regions, in bytes"
+    )
     probes: Probes = Field(default=Probes(), description="the pods that observe the network")
 
     @property
@@ -432,6 +359,12 @@ class Environment(_Section):
         if self.cni.services_routed is None:
             return self.cni.kind is Cni.CALICO_BGP
         return self.cni.services_routed
+
+    @property
+    def cloud(self) -> str:
+        """As the file says, else the profile's; "" for another."""
+        cloud = self.underlay.cloud or CLOUDS.get(self.profile, OTHER_CLOUD)
+        return "" if cloud == OTHER_CLOUD else cloud
 
     def kubeconfig_of(self, region: Region) -> Path:
         """The kubeconfig file that reaches that region's cluster."""
@@ -458,6 +391,14 @@ class Environment(_Section):
             budgets=Budgets(**{name: getattr(self.budgets, name) for name in BudgetSettings.model_fields}),
             database=self._database_plan(self.database) if self.database else None,
             egress=EgressTarget(self.egress.address, self.egress.port) if self.egress else None,
+            underlay=UnderlayPlan(
+                cloud=self.cloud,
+                path_mtu=self.underlay.path_mtu,
+                operators=self.underlay.operators,
+                open_ports=self.underlay.open_ports,
+            ),
+            external_name=self.dns.external_name,
+            bulk_bytes=self.bulk_bytes,
         )
 
     def _region_plan(self, region: Region) -> RegionPlan:
@@ -482,7 +423,16 @@ class Environment(_Section):
 
     def _database_plan(self, database: Database) -> DatabasePlan:
         namespaces = {region.name: region.name for region in self.regions} | database.namespaces
-        return DatabasePlan(engine=database.engine, namespaces=tuple(namespaces.items()), ports=database.ports)
+        return DatabasePlan(
+            engine=database.engine,
+            namespaces=tuple(namespaces.items()),
+            ports=database.ports,
+            service=database.service,
+            public_service=database.public_service,
+            replicas=database.replicas,
+            cpu=database.cpu,
+            memory=database.memory,
+        )
 
     @classmethod
     def from_plan(cls, plan: Plan, *, provider: AttachSettings | LabSettings, kubeconfig: Path | None = None) -> Self:
@@ -520,13 +470,34 @@ class Environment(_Section):
                 )
                 for region in plan.regions
             ),
-            database=Database(
-                engine="cockroachdb", namespaces=dict(plan.database.namespaces), ports=plan.database.ports
-            )
-            if plan.database
-            else None,
+            underlay=Underlay.model_validate(
+                {
+                    "cloud": plan.underlay.cloud or OTHER_CLOUD,
+                    "path_mtu": plan.underlay.path_mtu,
+                    "operators": plan.underlay.operators,
+                    "open_ports": plan.underlay.open_ports,
+                }
+            ),
+            dns=DnsSettings(external_name=plan.external_name),
+            bulk_bytes=plan.bulk_bytes,
+            database=cls._database(plan.database) if plan.database else None,
             budgets=BudgetSettings(**{name: getattr(plan.budgets, name) for name in BudgetSettings.model_fields}),
             egress=Egress(address=plan.egress.address, port=plan.egress.port) if plan.egress else None,
+        )
+
+    @staticmethod
+    def _database(plan: DatabasePlan) -> Database:
+        return Database.model_validate(
+            {
+                "namespaces": dict(plan.namespaces),
+                "ports": plan.ports,
+                "service": plan.service,
+                "public_service": plan.public_service,
+                "replicas": plan.replicas,
+                # Whole numbers are processors in the file, and thousandths of them in the plan.
+                "cpu": None if plan.cpu is None else f"{plan.cpu}m",
+                "memory": plan.memory,
+            }
         )
 
     def to_yaml(self) -> str:

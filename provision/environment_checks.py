@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 from pathlib import Path
+from stat import S_IRWXG, S_IRWXO, S_ISREG
 from urllib.parse import urlsplit
 
 from analysis.nearest import nearest
 from analysis.plan import Cni, Encapsulation
-from provision.environment import DNS_HOST, Environment, Region
+from provision.environment import CLOUDS, DNS_HOST, Environment, Region
 from provision.environment_errors import Location, Problem
+from provision.environment_values import write_port_range
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
 
 RESERVED_AS = {0: "RFC 7607", 23456: "AS_TRANS, RFC 6793", 65535: "RFC 7300"}
@@ -21,6 +23,9 @@ ENCAPSULATIONS = {
     Cni.CALICO_BGP: (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.NONE),
     Cni.CILIUM_CLUSTERMESH: (Encapsulation.VXLAN, Encapsulation.GENEVE, Encapsulation.NONE),
 }
+LARGEST_PACKET = {"aws": 8500}
+"""The largest IP packet (bytes) that a cloud's peering of networks in different regions carries."""
+
 PROFILE_CNIS = {"aws-calico": Cni.CALICO_BGP, "azure-cilium": Cni.CILIUM_CLUSTERMESH}
 """Profiles that the requirements know. Each rules out what only the other one promises, so it has to be true."""
 
@@ -29,6 +34,9 @@ def check_plan(environment: Environment) -> Iterator[Problem]:
     """Everything that can be said about the file on its own, without a look at the machine."""
     yield from _profile(environment)
     yield from _encapsulation(environment)
+    yield from _cloud(environment)
+    yield from _operators(environment)
+    yield from _open_ports(environment)
     for index, region in enumerate(environment.regions):
         at: Location = ("regions", index)
         yield from _ranges_of(region, at)
@@ -39,7 +47,32 @@ def check_plan(environment: Environment) -> Iterator[Problem]:
     yield from _overlaps(environment)
     yield from _named_regions(environment)
     yield from _named_roles(environment)
-    yield from _egress(environment)
+    yield from _outsiders(environment)
+    yield from _capture(environment)
+    yield from _lab(environment)
+
+
+def check_key_files(environment: Environment) -> Iterator[Problem]:
+    """The files that ssh is to use must be there, and the private key must be its owner's alone."""
+    if environment.ssh is None:
+        return
+    for key in ("identity_file", "known_hosts"):
+        path: Path | None = getattr(environment.ssh, key)
+        if path is None:
+            continue
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            yield Problem(
+                ("ssh", key), f"cannot be used: {error.strerror}", "a file that ssh on this machine may read", str(path)
+            )
+            continue
+        if not S_ISREG(mode):
+            yield Problem(("ssh", key), "is not a file", "a file that ssh on this machine may read", str(path))
+        elif key == "identity_file" and mode & (S_IRWXG | S_IRWXO):
+            yield Problem(
+                ("ssh", key), "may be used by others, and ssh refuses it then", f"chmod 600 {path}", str(path)
+            )
 
 
 def check_kubeconfigs(environment: Environment) -> Iterator[Problem]:
@@ -123,6 +156,63 @@ def _encapsulation(environment: Environment) -> Iterator[Problem]:
             f"one of {', '.join(known.value for known in ENCAPSULATIONS[kind])}",
             environment.encapsulation.value,
         )
+
+
+def _cloud(environment: Environment) -> Iterator[Problem]:
+    cloud = environment.cloud
+    played = CLOUDS.get(environment.profile, cloud)
+    if environment.underlay.cloud and played != cloud:
+        yield Problem(
+            ("underlay", "cloud"),
+            f"does not go with profile {environment.profile}",
+            f"{played}, or another word as profile",
+            environment.underlay.cloud,
+        )
+    elif cloud == "azure" and environment.encapsulation is Encapsulation.IPIP:
+        yield Problem(
+            ("cni", "encapsulation"),
+            "does not get through Azure, which drops IP-in-IP",
+            Encapsulation.VXLAN.value,
+            environment.encapsulation.value,
+        )
+    if environment.underlay.path_mtu > (largest := LARGEST_PACKET.get(cloud, environment.underlay.path_mtu)):
+        yield Problem(
+            ("underlay", "path_mtu"),
+            f"is more than {cloud} carries between regions",
+            f"at most {largest}",
+            str(environment.underlay.path_mtu),
+        )
+
+
+def _operators(environment: Environment) -> Iterator[Problem]:
+    """Operators are people outside: not pods, not services, and nobody twice."""
+    operators = environment.underlay.operators
+    for index, source in enumerate(operators):
+        at: Location = ("underlay", "operators", index)
+        for other in operators[:index]:
+            if source.overlaps(other):
+                yield Problem(at, f"overlaps {other}", "each address once", str(source))
+        for place, region, cidr in _ranges(environment):
+            if place[-1] in ("pod_cidr", "service_cidr") and source.overlaps(cidr):
+                yield Problem(
+                    at,
+                    f"overlaps {place[-1]} {cidr} of {region.name}",
+                    "the addresses that people who run the clusters come from",
+                    str(source),
+                )
+
+
+def _open_ports(environment: Environment) -> Iterator[Problem]:
+    ranges = environment.underlay.open_ports
+    for index, (first, last) in enumerate(ranges):
+        for low, high in ranges[:index]:
+            if first <= high and low <= last:
+                yield Problem(
+                    ("underlay", "open_ports", index),
+                    f"overlaps {write_port_range((low, high))}",
+                    "each port once",
+                    str(write_port_range((first, last))),
+                )
 
 
 def _ranges_of(region: Region, at: Location) -> Iterator[Problem]:
@@ -315,17 +405,43 @@ def _named_roles(environment: Environment) -> Iterator[Problem]:
                 yield Problem(("policy", "allow", index, key), "is not one of the roles", _one_of(role, roles), role)
 
 
-def _egress(environment: Environment) -> Iterator[Problem]:
-    if environment.egress is None:
+def _outsiders(environment: Environment) -> Iterator[Problem]:
+    """Hosts that stand for the outside must not be inside, and one without rights must not be an operator's."""
+    hosts: list[tuple[Location, IPv4Address]] = []
+    if environment.egress:
+        hosts.append((("egress", "address"), environment.egress.address))
+    if environment.outside and environment.outside.address:
+        hosts.append((("outside", "address"), environment.outside.address))
+    for location, address in hosts:
+        for at, region, cidr in _ranges(environment):
+            if address in cidr:
+                yield Problem(
+                    location, f"is inside {at[-1]} {cidr} of {region.name}", "a host outside every region", str(address)
+                )
+        for source in environment.underlay.operators:
+            if location[0] == "outside" and address in source:
+                yield Problem(
+                    location, f"is inside underlay.operators {source}", "a host without any rights", str(address)
+                )
+
+
+def _capture(environment: Environment) -> Iterator[Problem]:
+    if environment.probes.capture and not environment.probes.host_network:
+        yield Problem(
+            ("probes", "capture"),
+            "needs probe pods in the nodes' network",
+            "host_network: true as well, or no capture",
+            "true",
+        )
+
+
+def _lab(environment: Environment) -> Iterator[Problem]:
+    """A lab brings its own places to look from."""
+    if environment.provider.kind != "lab":
         return
-    for at, region, cidr in _ranges(environment):
-        if environment.egress.address in cidr:
-            yield Problem(
-                ("egress", "address"),
-                f"is inside {at[-1]} {cidr} of {region.name}",
-                "a host outside every region",
-                str(environment.egress.address),
-            )
+    for key in ("outside", "ssh"):
+        if getattr(environment, key) is not None:
+            yield Problem((key,), "means nothing with provider lab", f"no {key}: the lab has its own")
 
 
 def _one_of(word: str, known: list[str]) -> str:

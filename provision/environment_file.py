@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from provision.environment import Environment
-from provision.environment_checks import check_kubeconfigs, check_plan
+from provision.environment_checks import check_key_files, check_kubeconfigs, check_plan
 from provision.environment_errors import EnvironmentFileError, Problem, translate
 from provision.yaml_document import YamlDocument, read_yaml
 
@@ -19,7 +19,7 @@ def load_environment(path: Path, *, kubeconfigs: bool = True) -> Environment:
 
     Args:
         path: the YAML file. Relative paths in it start at its folder.
-        kubeconfigs: also look into the kubeconfig files that it names (but do not talk to any cluster).
+        kubeconfigs: also look at the kubeconfig and key files that it names (but do not talk to any cluster).
 
     Raises:
         EnvironmentFileError: anything is wrong with it.
@@ -31,7 +31,7 @@ def load_environment(path: Path, *, kubeconfigs: bool = True) -> Environment:
         raise _error(document, [translate(details, Environment) for details in error.errors()]) from None
     if problems := list(check_plan(environment)):
         raise _error(document, problems)
-    if kubeconfigs and (problems := list(check_kubeconfigs(environment))):
+    if kubeconfigs and (problems := [*check_kubeconfigs(environment), *check_key_files(environment)]):
         raise _error(document, problems)
     return environment
 

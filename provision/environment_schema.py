@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from provision.environment import Environment, write_duration
+from analysis.plan import UnderlayPlan
+from provision.environment import Environment
+from provision.environment_values import write_duration, write_port_range
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "docs" / "environment.schema.json"
 
@@ -21,8 +23,12 @@ class _FileSchema(GenerateJsonSchema):
     """Defaults as people write them in the file."""
 
     def encode_default(self, dft: Any) -> Any:
-        """A duration is text with a unit, not pydantic's ISO 8601."""
-        return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+        """A duration is text with a unit, not pydantic's ISO 8601; a port is not the range that it makes."""
+        if isinstance(dft, timedelta):
+            return write_duration(dft)
+        if dft == UnderlayPlan().open_ports:
+            return [write_port_range(ports) for ports in dft]
+        return super().encode_default(dft)
 
 
 def schema_text() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from analysis.plan import Cni, Encapsulation, Plan
+from analysis.plan import Budgets, Cni, DatabasePlan, Encapsulation, Plan, UnderlayPlan
 from provision.environment import AttachSettings, Environment, LabSettings, lab_environment
 from provision.environment_file import load_environment
 from provision.environment_schema import SCHEMA_FILE, schema_text
@@ -27,6 +28,11 @@ def sample(name: str) -> Plan:
     return load_environment(SAMPLES / name, kubeconfigs=False).plan()
 
 
+def environment_with(**settings: object) -> Environment:
+    """The environment of a lab with some of it said otherwise, as if it stood in the file."""
+    return Environment.model_validate(lab_environment("aws-calico").model_dump(by_alias=True) | settings)
+
+
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_samples_are_good(path: Path) -> None:
     assert load_environment(path, kubeconfigs=False).plan().regions
@@ -40,7 +46,10 @@ def test_the_aws_sample_is_the_published_environment() -> None:
     assert plan.services_routed
     assert plan.regions == published.regions
     assert plan.budgets == published.budgets
-    assert plan.database == published.database
+    assert plan.database is not None
+    assert published.database is not None
+    assert replace(plan.database, cpu=None, memory=None) == replace(published.database, cpu=None, memory=None)
+    assert plan.underlay == replace(published.underlay, path_mtu=plan.underlay.path_mtu)
     assert plan.region("us-west-1").dns_address == IPv4Address("172.22.0.10")
 
 
@@ -58,6 +67,7 @@ def test_the_azure_sample_is_the_published_environment() -> None:
         assert region.as_number is None
         assert region.route_reflector_selector is None
     assert not plan.services_routed
+    assert plan.underlay.cloud == "azure"
 
 
 def test_the_minimal_sample_gets_its_defaults() -> None:
@@ -73,6 +83,9 @@ def test_the_minimal_sample_gets_its_defaults() -> None:
     assert plan.budgets.convergence == timedelta(seconds=30)
     assert plan.database is None
     assert plan.egress is None
+    assert plan.underlay == UnderlayPlan()
+    assert plan.external_name is None
+    assert plan.bulk_bytes == Plan.bulk_bytes
 
 
 def test_a_relative_kubeconfig_starts_at_the_folder_of_the_file(tmp_path: Path) -> None:
@@ -106,6 +119,83 @@ def test_an_environment_that_is_written_reads_back_the_same(
     again = load_environment(tmp_path / "environment.yaml", kubeconfigs=False)
     assert again == environment
     assert again.plan() == plan
+
+
+def test_figures_of_the_file_are_those_of_the_plan() -> None:
+    plan = environment_with(
+        profile="custom",
+        cni={"kind": "calico-bgp", "encapsulation": "vxlan"},
+        underlay={
+            "cloud": "azure",
+            "path_mtu": 1400,
+            "operators": ["198.51.100.20", "203.0.113.0/28"],
+            "open_ports": [22, "8000-8010"],
+        },
+        dns={"external_name": "www.example.net"},
+        bulk_bytes=5_000_000,
+        budgets={"clock_offset": "100ms", "dns_answer": "500ms", "dns_change": "1m", "stall": "3s"},
+        database={"service": "crdb", "public_service": "crdb-sql", "replicas": 5, "cpu": "1500m", "memory": "8Gi"},
+    ).plan()
+    assert plan.underlay == UnderlayPlan(
+        "azure", 1400, (IPv4Network("198.51.100.20/32"), IPv4Network("203.0.113.0/28")), ((22, 22), (8000, 8010))
+    )
+    assert (plan.external_name, plan.bulk_bytes) == ("www.example.net", 5_000_000)
+    assert plan.budgets == Budgets(
+        clock_offset=timedelta(milliseconds=100),
+        dns_answer=timedelta(milliseconds=500),
+        dns_change=timedelta(minutes=1),
+        stall=timedelta(seconds=3),
+    )
+    assert plan.database is not None
+    assert replace(plan.database, namespaces=()) == DatabasePlan(
+        service="crdb", public_service="crdb-sql", replicas=5, cpu=1500, memory=8 << 30
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "written", "cloud"),
+    [("aws-calico", None, "aws"), ("custom", None, ""), ("custom", "azure", "azure"), ("custom", "other", "")],
+)
+def test_the_cloud_is_the_profiles_unless_the_file_says_more(profile: str, written: str | None, cloud: str) -> None:
+    assert environment_with(profile=profile, underlay={"cloud": written}).plan().underlay.cloud == cloud
+
+
+@pytest.mark.parametrize(
+    ("written", "millis"), [(2, 2000), ("2", 2000), (0.5, 500), ("0.5", 500), ("500m", 500), ("2500m", 2500)]
+)
+def test_processors_are_read_as_kubernetes_reads_them(written: object, millis: int) -> None:
+    plan = environment_with(database={"cpu": written}).plan()
+    assert plan.database is not None
+    assert plan.database.cpu == millis
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("8Gi", 8 << 30), ("1.5Gi", 3 << 29), ("512Mi", 512 << 20), ("1G", 10**9), (1000, 1000)]
+)
+def test_memory_is_read_as_kubernetes_reads_it(written: object, size: int) -> None:
+    plan = environment_with(database={"memory": written}).plan()
+    assert plan.database is not None
+    assert plan.database.memory == size
+
+
+def test_a_plan_is_kept_by_the_file_that_is_written_from_it(tmp_path: Path) -> None:
+    plan = replace(
+        aws_calico("demo").plan,
+        profile="custom",
+        underlay=UnderlayPlan("", 1400, (IPv4Network("203.0.113.0/28"),), ((22, 22), (8000, 8010))),
+        external_name="example.org",
+        bulk_bytes=1_234_567,
+        database=DatabasePlan(
+            namespaces=tuple((name, "crdb") for name in ("us-east-1", "us-east-2", "us-west-1")),
+            service="crdb",
+            replicas=2,
+            cpu=1250,
+            memory=3 << 29,
+        ),
+        budgets=Budgets(stall=timedelta(milliseconds=1500)),
+    )
+    (tmp_path / "environment.yaml").write_text(Environment.from_plan(plan, provider=AttachSettings()).to_yaml())
+    assert load_environment(tmp_path / "environment.yaml", kubeconfigs=False).plan() == plan
 
 
 def test_the_lab_is_an_environment_too() -> None:
@@ -161,6 +251,10 @@ def test_every_key_is_documented(section: str, key: str) -> None:
         "Region": "regions",
         "RouteReflectors": "regions[].route_reflectors",
         "CniSettings": "cni",
+        "Underlay": "underlay",
+        "Outside": "outside",
+        "Ssh": "ssh",
+        "DnsSettings": "dns",
         "Database": "database",
         "PolicyIntent": "policy",
         "Flow": "policy.allow[]",

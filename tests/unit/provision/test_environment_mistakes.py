@@ -40,9 +40,26 @@ regions:
     node_count: 4
     as_number: 64513
     cluster_id: 244.0.0.2
+underlay:
+  cloud: aws
+  path_mtu: 1500
+  operators: [198.51.100.20/32]
+  open_ports: [22, 6443, 30000-32767]
+outside:
+  command: [ssh, probe@vantage.example]
+  address: 198.51.100.66
+ssh:
+  user: ubuntu
+  jump: ubuntu@bastion.example
+dns:
+  external_name: www.example.net
+bulk_bytes: 4000000
 database:
   namespaces:
     us-east-1: crdb
+  replicas: 3
+  cpu: 2
+  memory: 8Gi
   ports: [26257, 8080]
 policy:
   roles:
@@ -82,6 +99,7 @@ CILIUM = (
     GOOD.replace("calico-bgp", "cilium-clustermesh")
     .replace("profile: aws-calico", "profile: azure-cilium")
     .replace("encapsulation: ipip", "encapsulation: vxlan")
+    .replace("  cloud: aws\n", "")
     .replace("    as_number: 64512\n", "")
     .replace("    as_number: 64513\n", "")
     .replace("    route_reflectors: {label: route-reflector=true}\n", "")
@@ -89,8 +107,19 @@ CILIUM = (
     .replace("cluster_id: 244.0.0.2", "cluster_id: 2")
 )
 
+AZURE_CALICO = (
+    GOOD.replace("profile: aws-calico", "profile: custom")
+    .replace("cloud: aws", "cloud: azure")
+    .replace("ipip", "vxlan")
+)
+ONLY_SSH = GOOD[: GOOD.index("outside:")] + GOOD[GOOD.index("ssh:") :]
+ONE_OPERATOR_RANGE = GOOD.replace("    pod_cidr: 192.168.64.0/18", "    pod_cidr: 172.31.0.0/18")
+
 HERE = "  # here"
 """Marks the line that the message must name."""
+
+CLOSED = "]" + HERE + "\n  # ["
+"""Likewise for an item of a list in one line."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +211,46 @@ MISTAKES = [
     Mistake("image with spaces", "image: python:3.12-slim", "image: my image" + HERE, "probes.image", "my image", "without spaces"),
     Mistake("truth as a word", "  pull_secret", '  host_network: "no"' + HERE + "\n  pull_secret", "probes.host_network", "no", "true or false"),
     Mistake("Calico id that is not dotted", "244.0.0.2", "2" + HERE, "regions[1].cluster_id", "2", "like 244.0.0.1"),
+    # What lies below and outside
+    Mistake("misspelt cloud", "cloud: aws", "cloud: asw" + HERE, "underlay.cloud", "asw", "aws?"),
+    Mistake("cloud of the other profile", "cloud: aws", "cloud: azure" + HERE, "underlay.cloud", "azure", "aws, or another word as profile"),
+    Mistake("IP-in-IP on Azure", "encapsulation: vxlan", "encapsulation: ipip" + HERE, "cni.encapsulation", "ipip", "vxlan", AZURE_CALICO),
+    Mistake("packets larger than peerings carry", "path_mtu: 1500", "path_mtu: 9001" + HERE, "underlay.path_mtu", "9001", "at most 8500"),
+    Mistake("packets too small for IPv4", "path_mtu: 1500", "path_mtu: 68" + HERE, "underlay.path_mtu", "68", "from 576 to 65535"),
+    Mistake("everybody is an operator", "198.51.100.20/32", "0.0.0.0/0" + CLOSED, "underlay.operators[0]", "0.0.0.0/0", "the addresses that operators come from"),
+    Mistake("half the world is an operator", "198.51.100.20/32", "128.0.0.0/1" + CLOSED, "underlay.operators[0]", "128.0.0.0/1", "no prefix under /8"),
+    Mistake("operator with host bits", "198.51.100.20/32", "198.51.100.20/24" + CLOSED, "underlay.operators[0]", "198.51.100.20/24", "198.51.100.0/24, the network"),
+    Mistake("operator by name", "198.51.100.20/32", "office" + CLOSED, "underlay.operators[0]", "office", "four numbers"),
+    Mistake("operator twice", "198.51.100.20/32", "198.51.100.20, 198.51.100.0/27" + CLOSED, "underlay.operators[1]", "198.51.100.0/27", "each address once"),
+    Mistake("pods are operators", "198.51.100.20/32", "192.168.0.0/16" + CLOSED, "underlay.operators[0]", "192.168.0.0/16", "the addresses that people", ONE_OPERATOR_RANGE),
+    Mistake("port over 65535", "30000-32767", "30000-99999" + CLOSED, "underlay.open_ports[2]", "30000-99999", "from 1 to 65535"),
+    Mistake("ports backwards", "30000-32767", "32767-30000" + CLOSED, "underlay.open_ports[2]", "32767-30000", "30000-32767"),
+    Mistake("ports in words", "30000-32767", "nodeports" + CLOSED, "underlay.open_ports[2]", "nodeports", "like 30000-32767"),
+    Mistake("ports twice", "30000-32767", "6000-7000" + CLOSED, "underlay.open_ports[2]", "6000-7000", "each port once"),
+    Mistake("unknown key of the underlay", "  cloud: aws", "  cloud: aws\n  path-mtu: 1500" + HERE, "underlay.path-mtu", "1500", "path_mtu?"),
+    Mistake("outside without command", "  command: [ssh, probe@vantage.example]\n", "", "outside.command", None, "what to put before a command"),
+    Mistake("outside with an empty command", "[ssh, probe@vantage.example]", "[]" + HERE, "outside.command", "[]", "at least 1 word"),
+    Mistake("outside with a number in the command", "probe@vantage.example]", "-p, 22, there]" + HERE, "outside.command[2]", "22", 'like "22"'),
+    Mistake("outside is inside", "198.51.100.66", "10.0.1.7" + HERE, "outside.address", "10.0.1.7", "outside every region"),
+    Mistake("outside is an operator", "198.51.100.66", "198.51.100.20" + HERE, "outside.address", "198.51.100.20", "without any rights"),
+    Mistake("user that is an option", "user: ubuntu", "user: -oProxyCommand=x" + HERE, "ssh.user", "-oProxyCommand=x", "like ubuntu"),
+    Mistake("user missing", "  user: ubuntu\n", "", "ssh.user", None, "like user: ubuntu"),
+    Mistake("jump that is an option", "jump: ubuntu@bastion.example", "jump: -oProxyCommand=x" + HERE, "ssh.jump", "-oProxyCommand=x", "user@host"),
+    Mistake("no such key file", "user: ubuntu", "user: ubuntu\n  identity_file: gone" + HERE, "ssh.identity_file", "FOLDER/gone", "ssh on this machine may read"),
+    Mistake("key file that others may read", "user: ubuntu", "user: ubuntu\n  identity_file: kubeconfig" + HERE, "ssh.identity_file", "FOLDER/kubeconfig", "chmod 600"),
+    Mistake("host keys in a folder", "user: ubuntu", "user: ubuntu\n  known_hosts: ." + HERE, "ssh.known_hosts", "FOLDER", "ssh on this machine may read"),
+    Mistake("passphrase", "user: ubuntu", "user: ubuntu\n  passphrase: hunter2" + HERE, "ssh.passphrase", "(hidden, 7 characters)", "kubeconfig"),
+    Mistake("ssh into a lab", "ssh:", "provider: {kind: lab}\nssh:" + HERE, "ssh", None, "the lab has its own", ONLY_SSH),
+    Mistake("external name without domain", "www.example.net", "localhost" + HERE, "dns.external_name", "localhost", "like www.example.net"),
+    Mistake("external name of a cluster", "www.example.net", "a.svc.cluster.local" + HERE, "dns.external_name", "a.svc.cluster.local", "like www.example.net"),
+    Mistake("external name is an address", "www.example.net", "198.51.100.7" + HERE, "dns.external_name", "198.51.100.7", "like www.example.net"),
+    Mistake("processors in words", "cpu: 2", "cpu: two" + HERE, "database.cpu", "two", "like 2 or 500m"),
+    Mistake("no processors", "cpu: 2", "cpu: 0" + HERE, "database.cpu", "0", "like 2 or 500m"),
+    Mistake("memory in a wrong unit", "memory: 8Gi", "memory: 8GB" + HERE, "database.memory", "8GB", "like 8Gi"),
+    Mistake("no replicas", "replicas: 3", "replicas: 0" + HERE, "database.replicas", "0", "from 1 to 1000"),
+    Mistake("bulk transfer in words", "bulk_bytes: 4000000", "bulk_bytes: 4MB" + HERE, "bulk_bytes", "4MB", "a whole number"),
+    Mistake("clock budget without unit", "convergence: 30s", "clock_offset: 250" + HERE, "budgets.clock_offset", "250", "like 250s"),
+    Mistake("capture without the nodes' network", "  image:", "  host_network: false\n  capture: true" + HERE + "\n  image:", "probes.capture", "true", "host_network: true"),
     # Cilium
     Mistake("profile of the other CNI", "profile: azure-cilium", "profile: aws-calico" + HERE, "profile", "aws-calico", "calico-bgp as cni.kind", CILIUM),
     Mistake("Cilium id out of range", "cluster_id: 2", "cluster_id: 256" + HERE, "regions[1].cluster_id", "256", "from 1 to 255", CILIUM),
