@@ -23,7 +23,7 @@ from analysis.facts.cloud import (
 from analysis.facts.components import Component, Components, Datapath
 from analysis.facts.configuration import ClusterIdentity, DnsForward, MeshConfiguration, NodeOverride, Peering
 from analysis.facts.dns import DatabaseMember, Dns, DnsAnswer, DnsConfiguration, DnsServer, Purpose
-from analysis.facts.encapsulation import Capture, CapturedPacket, HandMadePacket, OnTheWire, Sender
+from analysis.facts.encapsulation import Capture, CapturedPacket, HandMadePacket, OnTheWire, Sender, TunnelEnd
 from analysis.facts.federation import (
     Access,
     AccessTrial,
@@ -140,5 +140,6 @@ __all__ = [
     "StoreContent",
     "StoreKnock",
     "Trace",
+    "TunnelEnd",
     "Underlay",
 ]

@@ -7,6 +7,27 @@ from enum import Enum
 from ipaddress import IPv4Address
 
 from analysis.facts.gap import Gap
+from analysis.facts.reachability import Endpoint
+
+
+@dataclass(frozen=True)
+class TunnelEnd:
+    """A device of a node that takes encapsulated packets in.
+
+    Attributes:
+        kind: the kernel's word for it ("vxlan", "ipip", "geneve").
+        port: the UDP port that it listens at, None without one.
+        vni: the only network identifier that it takes; None when it takes any, or has none.
+        mac: what frames inside are addressed to, "" when it takes none.
+    """
+
+    region: str
+    node: str
+    name: str
+    kind: str
+    port: int | None = None
+    vni: int | None = None
+    mac: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,19 +63,19 @@ class Capture:
         region: where the capture ran; the node's or the router's region.
         place: the node, or the hop on the way ("vpc router").
         interface: the underlay interface.
-        source: address of the pod that sent the probe.
-        target: address of the pod that it was for.
+        source: the pod that sent the probe.
+        target: the pod that it was for, and whose answer is captured too.
         answered: the probe was answered, so its packets must have gone by.
         control_seen: packets that bear the probe's mark were captured: the capture itself works.
-        packets: those packets, and all others that bear a pod address of the plan outside.
+        packets: those packets, and, in one capture of the place, all others that bear a pod address of the plan outside.
         pcap: the packets as a pcap file, base64, for evidence.
     """
 
     region: str
     place: str
     interface: str
-    source: IPv4Address
-    target: IPv4Address
+    source: Endpoint
+    target: Endpoint
     answered: bool
     control_seen: bool
     packets: tuple[CapturedPacket, ...] = ()
@@ -83,7 +104,8 @@ class HandMadePacket:
         region: the receiving node's region.
         node: the receiving node.
         address: the outer destination address.
-        arrived: the pod's listener saw it; None when that could not be told.
+        arrived: the pod's listener saw it; None when that could not be told. A node sends the same packet before and
+            after the strangers send theirs: of those, both must have come for True, neither for False.
     """
 
     sender: Sender
@@ -101,6 +123,7 @@ class HandMadePacket:
 class OnTheWire:
     """Captures, and hand-made packets. `strangers` names the hosts outside the mesh that could be used."""
 
+    tunnels: tuple[TunnelEnd, ...] = ()
     captures: tuple[Capture, ...] = ()
     hand_made: tuple[HandMadePacket, ...] = ()
     strangers: tuple[str, ...] = ()
