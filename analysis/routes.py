@@ -12,18 +12,24 @@ from analysis.expectation import RemoteBlock, is_reflector, remote_blocks
 from analysis.facts import Addressing, FibRoute, Forwarding, Inventory, MeshConfiguration, Node, RibRoute, Routing
 from analysis.plan import Encapsulation, Plan
 from analysis.prefixes import PrefixTable
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import NodeKey, gap_findings, listed, name_nodes, node_gap, qualified, together, unseen_regions
 
 BGP_PROTOCOLS = frozenset({"bird", "12", "bgp"})
 """What `ip route` calls a route that the BGP daemon installed; 12 where iproute2 does not know the name."""
 
+KERNEL_PROTOCOL = "kernel"
+"""What the names of BIRD's protocols begin with that exchange routes with the kernel."""
+
 DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
 
 
-def judge_remote_routes(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
+def judge_remote_routes(
+    plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding, routing: Routing
+) -> Verdict:
     """NET-ROUTE-008: every node can forward to every block of the other clusters, and to all of it."""
-    fib = _Fib(plan, inventory, addressing, forwarding)
+    fib = _Fib(plan, inventory, addressing, forwarding, routing)
     deviations = []
     for node, block, covering, parts in fib.block_routes():
         if covering is None:
@@ -36,19 +42,21 @@ def judge_remote_routes(plan: Plan, inventory: Inventory, addressing: Addressing
         expected="every node has a route to every block of the other clusters",
         examined=fib.pairs,
         what="routes from a node to a remote block",
-        violations=fib.findings(deviations, "a route that forwards", _why_missing),
+        violations=fib.findings(deviations, "a route that forwards", _why_missing, fib.lacking),
         gaps=fib.gaps,
         remedy="follow the route: the owner's routing agent, what lies between the clusters (route reflectors, or the "
         "owner's mesh store), this node's agent, this node's kernel",
     )
 
 
-def judge_next_hops(plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding) -> Verdict:
+def judge_next_hops(
+    plan: Plan, inventory: Inventory, addressing: Addressing, forwarding: Forwarding, routing: Routing
+) -> Verdict:
     """NET-ROUTE-009: a route to a remote block, or to a part of it, delivers at the node that owns the block.
 
     A route into another cluster's pod range that leads to a block nobody owns is left over, and a violation too.
     """
-    fib = _Fib(plan, inventory, addressing, forwarding)
+    fib = _Fib(plan, inventory, addressing, forwarding, routing)
     deviations: list[_Deviation] = []
     unknown: list[tuple[NodeKey, RemoteBlock]] = []
     examined = 0
@@ -68,8 +76,10 @@ def judge_next_hops(plan: Plan, inventory: Inventory, addressing: Addressing, fo
         examined=examined,
         what="routes to remote blocks",
         violations=[
-            *fib.findings(deviations, "to lead to the owner of the block", fib.why_elsewhere),
-            *fib.findings(stale, "no route, for no node owns this block", lambda *_: "the route outlived its block"),
+            *fib.findings(deviations, "to lead to the owner of the block", fib.why_elsewhere, fib.misled),
+            *fib.findings(
+                stale, "no route, for no node owns this block", lambda *_: "the route outlived its block", fib.misled
+            ),
         ],
         gaps=[
             *fib.gaps,
@@ -91,7 +101,7 @@ def judge_tunnel_devices(plan: Plan, inventory: Inventory, addressing: Addressin
     if plan.encapsulation is Encapsulation.NONE:
         return not_applicable(expected, "the plan asks for no encapsulation")
     kinds = {(link.region, link.node, link.name): link.kind for link in forwarding.links}
-    fib = _Fib(plan, inventory, addressing, forwarding)
+    fib = _Fib(plan, inventory, addressing, forwarding, Routing((), ()))
     deviations: list[_Deviation] = []
     unknown: dict[tuple[str, str, str], None] = {}
     examined = 0
@@ -140,6 +150,7 @@ def judge_service_routes(
             f"cluster {region.name}",
             f"to advertise {region.service_cidr}",
             f"advertises {listed(advertised[region.name]) or 'no service range'}",
+            layer=Layer.RIB,
         )
         for region in plan.regions
         if region.name in advertised and region.service_cidr not in advertised[region.name]
@@ -174,6 +185,7 @@ def judge_service_routes(
                     f"{name_nodes(nodes, inventory)} -> {planned.service_cidr}, services of {region_name}",
                     f"a route to a node of {region_name}",
                     problem,
+                    layer=Layer.RIB if planned.service_cidr not in advertised.get(region_name, ()) else None,
                 )
             )
     return conclude(
@@ -275,6 +287,7 @@ def judge_exchanged_prefixes(plan: Plan, inventory: Inventory, addressing: Addre
     prefixes = _PlannedPrefixes(plan, addressing)
     as_numbers = {region.name: region.as_number for region in plan.regions}
     names = {node.internal_ip: qualified((node.region, node.name)) for node in inventory.nodes}
+    by_hand = _by_hand(routing)
     deviations: list[tuple[NodeKey, tuple[IPv4Network, str, str]]] = []
     sources: defaultdict[IPv4Network, set[IPv4Address]] = defaultdict(set)
     learned = [route for route in routing.routes if route.from_bgp and route.region in as_numbers]
@@ -295,7 +308,10 @@ def judge_exchanged_prefixes(plan: Plan, inventory: Inventory, addressing: Addre
                 "not to be exchanged",
                 f"{complaint}; {origin}, learned from "
                 + (listed(names.get(source, str(source)) for source in sorted(sources[prefix])) or "an unknown peer"),
-                "an export filter is missing, or a node announces what it does not own",
+                _put_there(by_hand[prefix])
+                if prefix in by_hand
+                else "an export filter is missing, or a node announces what it does not own",
+                Layer.FIB if prefix in by_hand else None,
             )
             for nodes, things in together(deviations)
             for prefix, origin, complaint in sorted(things)
@@ -320,6 +336,7 @@ def judge_direct_paths(plan: Plan, inventory: Inventory, addressing: Addressing,
         (block.cidr, block.region) for blocks in remote_blocks(plan, inventory, addressing).values() for block in blocks
     )
     services = {region.service_cidr: region.name for region in plan.regions}
+    by_hand = _by_hand(routing)
     deviations: list[tuple[NodeKey, tuple[str, tuple[int, ...], IPv4Network]]] = []
     examined = 0
     for route in routing.routes:
@@ -342,6 +359,7 @@ def judge_direct_paths(plan: Plan, inventory: Inventory, addressing: Addressing,
                 "an AS path of length 1",
                 f"AS path {' '.join(map(str, path)) or 'empty'}",
                 "the direct route is filtered or worse than the detour, although the session is up",
+                Layer.FIB if by_hand.keys() >= set(prefixes) else None,
             )
             for (owner, path), prefixes in by_path.items()
         ]
@@ -359,15 +377,19 @@ _Deviation = tuple[NodeKey, tuple[RemoteBlock, str]]
 
 _Explain = Callable[[frozenset[NodeKey], Sequence[RemoteBlock], str], str | None]
 
+_Locate = Callable[[NodeKey, RemoteBlock], Layer | None]
+"""The layer that a node's wrong route to a block comes from; None when that cannot be told."""
+
 
 @dataclass
 class _Fib:
-    """Every node's FIB against the blocks of the other clusters."""
+    """Every node's FIB against the blocks of the other clusters, and against its RIB where there is one."""
 
     plan: Plan
     inventory: Inventory
     addressing: Addressing
     forwarding: Forwarding
+    routing: Routing
     pairs: int = field(default=0, init=False)
     """Pairs of a node and a remote block that were looked at."""
 
@@ -453,22 +475,54 @@ class _Fib:
             ),
         ]
 
-    def findings(self, deviations: Iterable[_Deviation], expected: str, explain: _Explain) -> list[Finding]:
+    def lacking(self, node: NodeKey, block: RemoteBlock) -> Layer | None:
+        """Whether a node's routing daemon lacks a good route too, or its kernel alone."""
+        held = self._rib.get(node)
+        return Layer.RIB if held is not None and block.cidr not in held else None
+
+    def misled(self, node: NodeKey, block: RemoteBlock) -> Layer | None:
+        """Whether BGP brought a wrong route into the kernel, or somebody else did, here or at the node it came from."""
+        if block.cidr in self._by_hand:
+            return Layer.FIB
+        routes = self._tables[node].longest(block.cidr)
+        return Layer.RIB if routes and all(route.protocol in BGP_PROTOCOLS for route in routes) else None
+
+    @cached_property
+    def _rib(self) -> dict[NodeKey, set[IPv4Network]]:
+        """The prefixes that the routing daemon of each node holds."""
+        held: defaultdict[NodeKey, set[IPv4Network]] = defaultdict(set)
+        for route in self.routing.routes:
+            held[route.region, route.node].add(route.prefix)
+        return dict(held)
+
+    @cached_property
+    def _by_hand(self) -> dict[IPv4Network, list[NodeKey]]:
+        return _by_hand(self.routing)
+
+    def findings(
+        self,
+        deviations: Iterable[_Deviation],
+        expected: str,
+        explain: _Explain,
+        locate: _Locate = lambda *_: None,
+    ) -> list[Finding]:
         """One finding for all nodes and blocks that deviate in the same way."""
         findings = []
         for nodes, things in together(deviations):
             alike: defaultdict[tuple[str, str], list[RemoteBlock]] = defaultdict(list)
             for block, problem in things:
                 alike[block.region, problem].append(block)
-            findings += [
-                Finding(
-                    f"{name_nodes(nodes, self.inventory)} -> {self.name_blocks(blocks)}",
-                    expected,
-                    problem,
-                    explain(nodes, blocks, problem),
+            for (_, problem), blocks in alike.items():
+                layers = {locate(node, block) for node in nodes for block in blocks}
+                findings.append(
+                    Finding(
+                        f"{name_nodes(nodes, self.inventory)} -> {self.name_blocks(blocks)}",
+                        expected,
+                        problem,
+                        explain(nodes, blocks, problem),
+                        layers.pop() if len(layers) == 1 else None,
+                    )
                 )
-                for (_, problem), blocks in alike.items()
-            ]
         return findings
 
     def name_blocks(self, blocks: Sequence[RemoteBlock]) -> str:
@@ -577,6 +631,19 @@ def _why_missing(nodes: frozenset[NodeKey], blocks: Sequence[RemoteBlock], probl
     if len(regions) == 1:
         return f"{next(iter(regions))} learns nothing of {blocks[0].region}: see the connections between the two"
     return f"{blocks[0].region} announces nothing to the others: see its connections to them"
+
+
+def _by_hand(routing: Routing) -> dict[IPv4Network, list[NodeKey]]:
+    """What routing daemons have learnt from their kernels, and where: routes that somebody else put there."""
+    found: defaultdict[IPv4Network, list[NodeKey]] = defaultdict(list)
+    for route in routing.routes:
+        if route.protocol.startswith(KERNEL_PROTOCOL) and not route.from_bgp:
+            found[route.prefix].append((route.region, route.node))
+    return dict(found)
+
+
+def _put_there(nodes: Sequence[NodeKey]) -> str:
+    return f"somebody put the route into the kernel of {listed(map(qualified, nodes))}, whose daemon passes it on"
 
 
 def _unread_ribs(inventory: Inventory, routing: Routing) -> list[Finding]:

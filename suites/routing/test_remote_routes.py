@@ -14,13 +14,13 @@ from analysis.routes import (
 @pytest.mark.requirement("NET-ROUTE-008")
 def test_nodes_have_routes_to_all_remote_blocks(plan, facts, require):
     """Every node has a route to every block of pod addresses in the other clusters."""
-    require(judge_remote_routes(plan, facts.inventory, facts.addressing, facts.forwarding))
+    require(judge_remote_routes(plan, facts.inventory, facts.addressing, facts.forwarding, facts.routing))
 
 
 @pytest.mark.requirement("NET-ROUTE-009")
 def test_next_hop_is_the_owner_of_the_block(plan, facts, require):
     """A route to a remote block leads straight to the node that owns the block."""
-    require(judge_next_hops(plan, facts.inventory, facts.addressing, facts.forwarding))
+    require(judge_next_hops(plan, facts.inventory, facts.addressing, facts.forwarding, facts.routing))
 
 
 @pytest.mark.requirement("NET-ROUTE-010")
