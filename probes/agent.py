@@ -42,6 +42,11 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   with the IP header, in a process of its own that ends after `life` seconds. "stop" gives them back. Needs CAP_NET_RAW.
 - {"op": "send", "protocol", "source", "packets": [[address, port, base64], ...], "copies", "apart"}: send these bytes
   by UDP (protocol 17), or straight behind an IP header (any other; needs CAP_NET_RAW), each `copies` times.
+- {"op": "dns", "questions": [[address, port, name, "A|SRV|NS", "udp|tcp"], ...], "timeout", "tries", "source"}: all at
+  once; for each the response code, the records of answer and additional section, whether it was truncated, and the
+  seconds until it came.
+- {"op": "resolve", "names": [name, ...], "timeout"}: for each, all at once, what the own resolver makes of it (hosts
+  file, search list, servers), and the seconds that it took; and what /etc/resolv.conf says.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -1627,6 +1632,8 @@ class Sizes(DatagramBatch):
             except BlockingIOError:
                 break
             except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    break  # dropped on the way out: as if lost
                 self.local_mtu = 0
                 self.read_errors()
                 if self.local_mtu:
@@ -1724,15 +1731,13 @@ class Search:
             if outcome != OPEN and self.answered < size <= self.refused:
                 self.refused, self.how = size, refusal
                 self.detail = "" if refusal else detail
-        if self.answered >= self.refused:
-            self.how = None
         self.wanted = self.next_sizes()
 
     def next_sizes(self) -> list[int]:
         """What to try next; nothing when the limit is known."""
         low, high = self.answered or 0, self.refused
         if high - low <= 1:
-            if self.how is None or self.how[0] != SILENCE or high <= low:
+            if high <= low or self.how is None or self.how[0] != SILENCE:
                 return []
             self.confirmed = True
             return [low, high]
@@ -1745,12 +1750,12 @@ class Search:
 
     def result(self) -> dict[str, Any]:
         """The limit, and who says so."""
-        how, by, mtu = self.how or (None, None, None)
-        refused = self.answered is not None and self.how is not None
+        refused = self.answered is not None and self.answered < self.refused
+        how, by, mtu = self.how if refused and self.how else (None, None, None)
         return {
             "largest": self.answered,
             "refused": self.refused if refused else None,
-            "refusal": how if refused else None,
+            "refusal": how,
             "refused_by": by,
             "reported": mtu,
             "detail": self.detail,
@@ -1782,6 +1787,8 @@ def mtu(operation: dict[str, Any], end: float) -> dict[str, Any]:
             answers[number].update(search.result(), by="udp" if kind is UdpSizes else "icmp")
             if before and answers[number]["detail"]:
                 answers[number]["detail"] = "UDP: %s; ICMP: %s" % (before, answers[number]["detail"])
+    for answer in answers:
+        answer.setdefault("largest", None)
     for answer, segment in zip(answers, segments.columns["answer"]):  # noqa: B905 (3.8 has no strict)
         answer["segment"] = segment if isinstance(segment, int) else None
     return {"targets": answers}
@@ -1951,6 +1958,180 @@ def send(operation: dict[str, Any], end: float) -> dict[str, Any]:
     return {"refusals": refusals}
 
 
+# --- names ----------------------------------------------------------------------------------------------------------
+
+RECORD_KINDS = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "SRV": 33}
+KIND_NAMES = {number: name for name, number in RECORD_KINDS.items()}
+OPT, PAYLOAD = 41, 1232
+RESOLV_CONF = "/etc/resolv.conf"
+
+
+class UdpQuestions(DnsBatch):
+    """Questions of any kind over UDP."""
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """The question."""
+        return dns_question(index & 0xFFFF, self.targets[index][2], self.targets[index][3])
+
+    def understand(self, data: bytes, ancillary: Any) -> tuple[int, int, str, dict[str, Any]] | None:
+        """The whole answer, with the time since it was first asked for."""
+        index = struct.unpack_from("!H", data)[0] if len(data) >= 12 else None
+        if index not in self.sent:
+            return None
+        answer = read_answer(data, index)
+        if answer is None:
+            return None
+        answer["seconds"] = time.monotonic() - self.sent[index][0]
+        return index, len(self.sent[index]) - 1, OPEN, {"answer": answer}
+
+
+class DnsConversation(DnsOverTcp):
+    """A question of any kind and its answer over TCP."""
+
+    def request(self, index: int, target: Any) -> bytes:
+        """The question."""
+        question = dns_question(index & 0xFFFF, target[2], target[3])
+        return struct.pack("!H", len(question)) + question
+
+    def understand(self, index: int, target: Any, heard: bytes) -> tuple[str, dict[str, Any]] | None:
+        """The whole answer."""
+        if len(heard) < 2 or len(heard) < 2 + struct.unpack_from("!H", heard)[0]:
+            return None
+        answer = read_answer(heard[2:], index & 0xFFFF)
+        return (INCONCLUSIVE, {"detail": "not a DNS answer"}) if answer is None else (OPEN, {"answer": answer})
+
+
+class TcpQuestions(TcpBatch):
+    """Questions over TCP, timed from the first packet of the connection to the last byte of the answer."""
+
+    def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
+        """Add the time."""
+        if "answer" in columns:
+            columns["answer"]["seconds"] = time.monotonic() - self.live[fd][2]
+        super().succeed(fd, outcome, columns)
+
+
+def dns_question(number: int, name: str, kind: str) -> bytes:
+    """A query (RFC 1035), recursion desired. SRV answers are long, so theirs may be (RFC 6891)."""
+    labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.rstrip(".").split("."))
+    large = kind == "SRV"
+    header = struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, int(large))
+    option = struct.pack("!BHHIH", 0, OPT, PAYLOAD, 0, 0) if large else b""
+    return header + labels + b"\0" + struct.pack("!HH", RECORD_KINDS[kind], DNS_IN) + option
+
+
+def read_answer(data: bytes, number: int) -> dict[str, Any] | None:
+    """Code and records of an answer; None when it is not one to that query. What cannot be read ends the list."""
+    if len(data) < 12:
+        return None
+    identifier, flags, questions, answers, authorities, additional = struct.unpack_from("!HHHHHH", data)
+    if identifier != number or not flags & 0x8000:
+        return None
+    sections: list[list[Any]] = [[], [], []]
+    read: dict[str, Any] = {
+        "code": RCODES.get(flags & 15, "RCODE%d" % (flags & 15)),
+        "truncated": bool(flags & 0x0200),
+        "answers": sections[0],
+        "additional": sections[2],
+        "broken": False,
+    }
+    try:
+        place = 12
+        for _ in range(questions):
+            place = read_name(data, place)[1] + 4
+        for section, size in ((sections[0], answers), (sections[1], authorities), (sections[2], additional)):
+            for _ in range(size):
+                owner, place = read_name(data, place)
+                kind, _class, ttl, length = struct.unpack_from("!HHIH", data, place)
+                place += 10
+                if kind in KIND_NAMES:
+                    section.append([owner, KIND_NAMES[kind], ttl, record_value(data, place, kind)])
+                place += length
+    except (struct.error, IndexError, OSError):
+        read["broken"] = True
+    return read
+
+
+def record_value(data: bytes, place: int, kind: int) -> str:
+    """What a record says, as zone files write it; of SOA only whose it is."""
+    if kind == RECORD_KINDS["A"]:
+        return socket.inet_ntoa(data[place : place + 4])
+    if kind == RECORD_KINDS["SRV"]:
+        priority, weight, port = struct.unpack_from("!HHH", data, place)
+        return "%d %d %d %s" % (priority, weight, port, read_name(data, place + 6)[0])
+    return read_name(data, place)[0]
+
+
+def read_name(data: bytes, place: int) -> tuple[str, int]:
+    """A name without its final dot, and the place behind it; pointers are followed, though not for ever."""
+    labels: list[str] = []
+    behind = 0
+    for _ in range(128):
+        length = data[place]
+        if length >= 0xC0:
+            behind = behind or place + 2
+            place = struct.unpack_from("!H", data, place)[0] & 0x3FFF
+        elif length:
+            labels.append(data[place + 1 : place + 1 + length].decode("ascii", "replace"))
+            place += 1 + length
+        else:
+            return ".".join(labels), behind or place + 1
+    raise IndexError("pointers go round in a circle")
+
+
+def dns(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """All questions at once; the answers in their order."""
+    questions = operation["questions"]
+    batches: dict[str, Batch] = {}
+    places: list[tuple[str, int]] = []
+    for protocol in ("udp", "tcp"):
+        spec = dict(operation, kind=protocol, targets=[each for each in questions if each[4] == protocol])
+        batches[protocol] = UdpQuestions(spec) if protocol == "udp" else TcpQuestions(spec, DnsConversation())
+    numbers = {"udp": 0, "tcp": 0}
+    for question in questions:
+        places.append((question[4], numbers[question[4]]))
+        numbers[question[4]] += 1
+    Loop().run([batch for batch in batches.values() if batch.targets], end)
+    answers = []
+    for protocol, number in places:
+        batch = batches[protocol]
+        answer = batch.columns["answer"][number] or {"seconds": batch.timeout}
+        outcome, detail = batch.outcome[number] or INCONCLUSIVE, batch.columns["detail"][number] or ""
+        answers.append(dict(answer, outcome=outcome, detail=detail, sends=batch.columns["sends"][number] or 1))
+    return {"answers": answers}
+
+
+def resolve(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """What the C library says to names. It cannot be broken off, so that what is late is left behind."""
+    import threading  # few plans need it, and the agent starts in milliseconds
+
+    names = operation["names"]
+    found: dict[str, dict[str, Any]] = {}
+    until = min(end, time.monotonic() + operation.get("timeout", 10.0))
+
+    def look_up(name: str) -> None:
+        started = time.monotonic()
+        try:
+            rows = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+            answer: dict[str, Any] = {"addresses": [row[4][0] for row in rows], "error": ""}
+        except OSError as error:
+            answer = {"addresses": [], "error": error.strerror or str(error)}
+        found[name] = dict(answer, seconds=time.monotonic() - started)
+
+    threads = [threading.Thread(target=look_up, args=(name,), daemon=True) for name in dict.fromkeys(names)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    late = {"addresses": [], "error": "no answer in time", "seconds": operation.get("timeout", 10.0)}
+    try:
+        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+            configuration = file.read()
+    except OSError:
+        configuration = ""
+    return {"names": [found.get(name, late) for name in names], "configuration": configuration}
+
+
 # --- the run --------------------------------------------------------------------------------------------------------
 
 OPERATIONS = {
@@ -1967,6 +2148,8 @@ OPERATIONS = {
     "mtu": mtu,
     "read": read,
     "clock": clock,
+    "dns": dns,
+    "resolve": resolve,
 }
 
 

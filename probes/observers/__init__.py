@@ -17,6 +17,7 @@ from probes.deploy import ProbeSet
 from probes.mesh import Mesh
 from probes.observers import calico, cilium
 from probes.observers.inventory import observe_inventory
+from probes.observers.mtu import observe_mtu
 from probes.observers.observer import Observer
 from probes.observers.paths import observe_paths
 from probes.observers.quality import observe_quality
@@ -28,6 +29,7 @@ COMMON: Mapping[str, Observer] = MappingProxyType(
         "reachability": observe_reachability,
         "paths": observe_paths,
         "quality": observe_quality,
+        "mtu": observe_mtu,
     }
 )
 BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(
