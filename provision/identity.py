@@ -1,4 +1,4 @@
-"""Which cluster a kubeconfig context really leads to, and in plain words why it leads nowhere."""
+"""Which cluster a kubeconfig context really leads to, its nodes, and in plain words why it leads nowhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any, cast
 
 from analysis.fleet import ClusterHandle
 from analysis.plan import Cni
@@ -62,6 +63,28 @@ def refuse_one_cluster_twice(handles: Iterable[ClusterHandle], identities: Mappi
             )
 
 
+def node_addresses(handle: ClusterHandle) -> list[tuple[str, IPv4Address]]:
+    """Name and InternalIP of every node of the cluster.
+
+    Raises:
+        ProvisionError: the cluster does not tell.
+    """
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    with _client(handle) as client:
+        try:
+            nodes = _get(client, "/api/v1/nodes")
+        except (ApiException, HTTPError) as error:
+            raise _explain(error, handle, client.configuration.host, "list nodes") from None
+    return [
+        (node["metadata"]["name"], IPv4Address(address["address"]))
+        for node in nodes["items"]
+        for address in node["status"].get("addresses", ())
+        if address["type"] == "InternalIP" and ":" not in address["address"]
+    ]
+
+
 def _identity(handle: ClusterHandle, cni: Cni) -> str:
     """The UID of the cluster's kube-system namespace, which is made once in the cluster's life."""
     # Here, because the import takes most of a second and not every run attaches.
@@ -106,7 +129,7 @@ def _client(handle: ClusterHandle) -> ApiClient:
         ) from None
 
 
-def _get(client: ApiClient, path: str) -> dict[str, dict[str, str]]:
+def _get(client: ApiClient, path: str) -> dict[str, Any]:
     """The JSON that a GET answers with. The typed API would build the client's whole model for three fields."""
     headers = {"Accept": "application/json"}
     client.update_params_for_auth(headers, [], ["BearerToken"])
@@ -118,10 +141,10 @@ def _get(client: ApiClient, path: str) -> dict[str, dict[str, str]]:
         _preload_content=False,
         _request_timeout=ANSWER_WITHIN.total_seconds(),
     )
-    return cast(dict[str, dict[str, str]], json.loads(answer.data))
+    return cast(dict[str, Any], json.loads(answer.data))
 
 
-def _explain(error: Exception, handle: ClusterHandle, server: str) -> ProvisionError:
+def _explain(error: Exception, handle: ClusterHandle, server: str, wanted: str = "get namespaces") -> ProvisionError:
     """An answer that is none, in words; the client's own text is kept as what was observed."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
@@ -141,7 +164,7 @@ def _explain(error: Exception, handle: ClusterHandle, server: str) -> ProvisionE
         return UnreachableError(
             "the API server forbids what is needed",
             where=where,
-            expected="to be allowed to get namespaces",
+            expected=f"to be allowed to {wanted}",
             observed=f"403 Forbidden: {_api_message(error)}",
             remedy=f"apply {RBAC} to the cluster and use the service account that it makes",
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.facts import Gap, Networks
-from analysis.fleet import Capability, ClusterHandle, Fleet
+from analysis.fleet import Capability, ClusterHandle, Fleet, Outpost, Stand
 from analysis.plan import Cni
-from provision.identity import identify, refuse_one_cluster_twice
+from provision.identity import identify, node_addresses, refuse_one_cluster_twice
+from provision.ssh_command import node_command
 
 if TYPE_CHECKING:
     from provision.environment import Environment
@@ -47,6 +49,7 @@ class AttachProvider:
             probe_pull_secret=environment.probes.pull_secret,
             probes_per_node=environment.probes.per_node,
             full_mesh_limit=environment.probes.full_mesh_limit,
+            outposts=(*outside(environment), *nodes(environment, handles)),
         )
 
     def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
@@ -71,9 +74,34 @@ class AttachProvider:
 
 def capabilities(environment: Environment) -> frozenset[Capability]:
     """What the environment file lets checks do. Leave to disrupt is never in the file: a person gives it each time."""
-    found = {CNI_CAPABILITIES[environment.cni.kind]}
-    if environment.probes.host_network:
-        found.add(Capability.NODE_PROBES)
-    if environment.egress:
-        found.add(Capability.EGRESS_TARGET)
-    return frozenset(found)
+    given = {
+        Capability.NODE_PROBES: environment.probes.host_network,
+        Capability.PACKET_CAPTURE: environment.probes.capture,
+        Capability.EGRESS_TARGET: environment.egress,
+        Capability.OUTSIDE: environment.outside,
+        Capability.NODE_SHELL: environment.ssh,
+        Capability.DATABASE_PODS: environment.database,
+    }
+    return frozenset(
+        {CNI_CAPABILITIES[environment.cni.kind], *(capability for capability, section in given.items() if section)}
+    )
+
+
+def outside(environment: Environment) -> Iterator[Outpost]:
+    """Where this runs is where operators are; the file may name a place that has no rights."""
+    yield Outpost(Stand.OPERATOR, "this machine", ())
+    if environment.outside:
+        yield Outpost(Stand.INTERNET, "outside", environment.outside.command, address=environment.outside.address)
+
+
+def nodes(environment: Environment, handles: Iterable[ClusterHandle]) -> Iterator[Outpost]:
+    """Every node of every cluster, by ssh, where the file says how.
+
+    Raises:
+        ProvisionError: a cluster does not tell its nodes.
+    """
+    if environment.ssh is None:
+        return
+    for handle in handles:
+        for name, address in node_addresses(handle):
+            yield Outpost(Stand.NODE, name, node_command(environment.ssh, address), handle.region, address)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from analysis.facts import Gap
-from analysis.fleet import Capability, Fleet
+from analysis.fleet import Capability, Fleet, Outpost, Stand
 from analysis.plan import Cni
 from provision.environment import Environment, lab_environment
 from provision.errors import ProvisionError, UnreachableError
@@ -33,11 +33,14 @@ REGIONS = ("us-east-1", "us-east-2", "us-west-1")
 class ApiServer:
     """As much of an API server as attach asks of one, with a certificate of its own."""
 
-    def __init__(self, folder: Path, uid: str, *, status: int = 200, cni: Cni = Cni.CALICO_BGP) -> None:
+    def __init__(
+        self, folder: Path, uid: str, *, status: int = 200, nodes_status: int = 200, cni: Cni = Cni.CALICO_BGP
+    ) -> None:
         def answer(handler: BaseHTTPRequestHandler) -> None:
             known = {
                 "/api/v1/namespaces/kube-system": (status, {"metadata": {"uid": uid}}),
                 f"/apis/{CNI_GROUPS[cni]}": (200, {"kind": "APIResourceList"}),
+                "/api/v1/nodes": (nodes_status, {"items": [_node(uid)]}),
             }
             code, body = known.get(handler.path, (404, {}))
             if code != 200:
@@ -67,6 +70,19 @@ class ApiServer:
             self._server.shutdown()
             self._server.server_close()
             thread.join()
+
+
+def _node(uid: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": f"node-of-{uid}"},
+        "status": {
+            "addresses": [
+                {"type": "Hostname", "address": "node"},
+                {"type": "InternalIP", "address": "fd00::7"},
+                {"type": "InternalIP", "address": "10.0.1.7"},
+            ]
+        },
+    }
 
 
 def _certificate(path: Path) -> Path:
@@ -151,8 +167,43 @@ def test_three_clusters_become_a_fleet(attach: Attach, tmp_path: Path) -> None:
 
 
 def test_capabilities_follow_the_environment_file(attach: Attach) -> None:
-    assert attach().capabilities == {Capability.BGP, Capability.NODE_PROBES, Capability.EGRESS_TARGET}
-    assert attach(egress=None, probes={"host_network": False}).capabilities == {Capability.BGP}
+    least = {"egress": None, "database": None, "probes": {"host_network": False}}
+    assert attach(**least).capabilities == {Capability.BGP}
+    most = {"outside": {"command": ["ssh", "vantage"]}, "ssh": {"user": "ubuntu"}, "probes": {"capture": True}}
+    assert attach(**most).capabilities == {
+        Capability.BGP,
+        Capability.NODE_PROBES,
+        Capability.PACKET_CAPTURE,
+        Capability.EGRESS_TARGET,
+        Capability.OUTSIDE,
+        Capability.NODE_SHELL,
+        Capability.DATABASE_PODS,
+    }
+
+
+def test_operators_are_where_the_suite_runs(attach: Attach) -> None:
+    assert attach().outposts == (Outpost(Stand.OPERATOR, "this machine", ()),)
+
+
+def test_the_outside_is_where_the_file_says(attach: Attach) -> None:
+    fleet = attach(outside={"command": ["ssh", "vantage"], "address": "198.51.100.66"})
+    assert fleet.outposts[1:] == (
+        Outpost(Stand.INTERNET, "outside", ("ssh", "vantage"), address=IPv4Address("198.51.100.66")),
+    )
+
+
+def test_every_node_is_reached_by_ssh(attach: Attach) -> None:
+    nodes = [outpost for outpost in attach(ssh={"user": "ubuntu"}).outposts if outpost.stand is Stand.NODE]
+    assert [(node.region, node.name, str(node.address)) for node in nodes] == [
+        (region, f"node-of-uid-{region}", "10.0.1.7") for region in REGIONS
+    ]
+    assert nodes[0].command[0] == "ssh"
+    assert nodes[0].command[-4:] == ("ubuntu@10.0.1.7", "sudo", "-n", "--")
+
+
+def test_a_cluster_that_does_not_tell_its_nodes_is_explained(attach: Attach) -> None:
+    with pytest.raises(UnreachableError, match="to be allowed to list nodes"):
+        attach(ssh={"user": "ubuntu"}, spoilt={"us-east-2": {"nodes_status": 403}})
 
 
 def test_leave_to_disrupt_must_name_the_environment(attach: Attach) -> None:
