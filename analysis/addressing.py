@@ -9,6 +9,7 @@ from itertools import combinations
 from analysis.facts import Addressing, Block, Inventory, MeshConfiguration, Networks, Pool
 from analysis.plan import Plan, RegionPlan
 from analysis.prefixes import ADDRESS_BITS, PrefixTable, overlaps
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import count, gap_findings, listed, qualified, unseen_regions
 
@@ -414,6 +415,7 @@ def _forwards_to_services(plan: Plan, configuration: MeshConfiguration) -> list[
             "to be forwarded to addresses that other clusters can reach, such as NodePorts",
             f"forwarded to {address}:{port}, in the service range of {listed(sorted(holders))}",
             "a ClusterIP means nothing outside its own cluster here: service ranges are not routed",
+            Layer.DNS,
         )
         for forward in configuration.dns_forwards
         if forward.region in own

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from analysis.expectation import planned_nodes
 from analysis.facts import Component, Components, Datapath, Inventory, Pod
 from analysis.plan import Cni, Plan
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import gap_findings, listed, name_nodes, node_gap, qualified, unseen_regions
 
@@ -52,7 +53,7 @@ def judge_components_healthy(plan: Plan, components: Components) -> Verdict:
     seen = {item.region for item in found}
     silent = {gap.region for gap in components.gaps}
     violations = [
-        Finding(f"{item.name} in {item.region}", expected, observed, cause)
+        Finding(f"{item.name} in {item.region}", expected, observed, cause, _ails_at(observed))
         for item in found
         for expected, observed, cause in _ailments(item)
     ]
@@ -194,6 +195,11 @@ def _ailments(item: Component) -> list[tuple[str, str, str | None]]:
     return []
 
 
+def _ails_at(observed: str) -> Layer:
+    """A routing agent that has no sessions says so; whatever else ails a component is its own trouble."""
+    return Layer.SESSION if re.search(r"\bBGP\b", observed) else Layer.CONTROL
+
+
 def _setting(item: Datapath) -> str:
     """How a node forwards, in words that can be compared."""
     parts = [item.routing, item.encapsulation]
@@ -227,6 +233,7 @@ def _versions(plan: Plan, components: Components) -> tuple[list[Finding], list[s
                     f"versions at most {MOST_MINORS_APART} minor apart",
                     text,
                     "an upgrade was not carried through in all clusters",
+                    Layer.CONTROL,
                 )
             )
     return apart, remarks, unseen_regions(plan, known, "the versions of its components")

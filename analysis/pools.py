@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 
 from analysis.facts import Addressing, Components, Forwarding, MeshConfiguration, Pool, ReachabilityMatrix
 from analysis.plan import Encapsulation, Plan, RegionPlan
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import NodeKey, gap_findings, listed, qualified, together, unseen_regions
 
@@ -48,9 +49,9 @@ def judge_remote_pools(plan: Plan, addressing: Addressing) -> Verdict:
                     )
                 )
             violations += [
-                Finding(f"{subject} ({pool.name})", wish, seen, cause)
+                Finding(f"{subject} ({pool.name})", wish, seen, cause, layer)
                 for pool in present
-                for wish, seen, cause in _deviations(pool, _encapsulation(plan, other, addressing))
+                for layer, wish, seen, cause in _deviations(pool, _encapsulation(plan, other, addressing))
             ]
         violations += [
             Finding(
@@ -196,18 +197,19 @@ def judge_tunnel_sources(plan: Plan, configuration: MeshConfiguration, forwardin
     )
 
 
-def _deviations(pool: Pool, encapsulation: tuple[str, str]) -> list[tuple[str, str, str]]:
-    """What a pool for a remote range should be, what it is, and what comes of it."""
+def _deviations(pool: Pool, encapsulation: tuple[str, str]) -> list[tuple[Layer, str, str, str]]:
+    """What a pool for a remote range should be, what it is, what comes of it, and in which layer."""
     found = []
     if not pool.disabled:
-        found.append(("disabled: true", "enabled", "the cluster hands out addresses that belong to another one"))
+        cause = "the cluster hands out addresses that belong to another one"
+        found.append((Layer.ADDRESSING, "disabled: true", "enabled", cause))
     if pool.nat_outgoing:
-        found.append(
-            ("natOutgoing: false", "natOutgoing: true", "traffic from the range can leave under a node's address")
-        )
+        cause = "traffic from the range can leave under a node's address"
+        found.append((Layer.POLICY, "natOutgoing: false", "natOutgoing: true", cause))
     if (pool.encapsulation, pool.encapsulation_mode) != encapsulation:
         found.append(
             (
+                Layer.ENCAPSULATION,
                 "{} {}, as in its own cluster".format(*encapsulation),
                 f"{pool.encapsulation} {pool.encapsulation_mode}",
                 "packets leave in a form that the other cluster or the underlay does not take",

@@ -406,7 +406,7 @@ def second_plugin(node: LabNode) -> Fault:
     return Fault(
         name="second-plugin",
         summary=f"{node.name} has Flannel's device: another network plug-in was there, or still is",
-        layer=Layer.HYGIENE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-017",
         steps=(
             Command(

@@ -86,7 +86,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="component-without-replicas",
         summary=f"{KUBE_CONTROLLERS} of {WEST.name} was scaled down and never up again",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-001",
         steps=(Patch(WEST.name, f"{_SYSTEM}/{KUBE_CONTROLLERS}", {"spec": {"replicas": 0}}),),
         confirm=object_says(WEST.name, f"{_SYSTEM}/{KUBE_CONTROLLERS}", ("spec", "replicas"), 0),
@@ -94,7 +94,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="federation-token-revoked",
         summary=f"{EAST.name} holds a token for {OHIO.name} that is not valid any more",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-002",
         steps=(
             SecretChanged(
@@ -107,7 +107,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="block-of-another-cluster",
         summary=f"the datastore of {OHIO.name} has a block of a node of {EAST.name}: two clusters wrote to one",
-        layer=Layer.ADDRESSING,
+        layer=Layer.RIB,
         requirement="MESH-CP-003",
         steps=(Create(OHIO.name, f"{CALICO}/ipamblocks", _STRANGE_BLOCK),),
         confirm=object_is_there(OHIO.name, f"{CALICO}/ipamblocks/{_STRANGE_BLOCK['metadata']['name']}"),
@@ -116,7 +116,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="federation-account-may-write",
         summary=f"the account that other clusters use in {OHIO.name} was made an administrator",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-004",
         steps=(Create(OHIO.name, _BINDINGS, _binding("federation-in-a-hurry", "cluster-admin", _ACCOUNT)),),
         confirm=object_is_there(OHIO.name, f"{_BINDINGS}/federation-in-a-hurry"),
@@ -124,7 +124,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="anybody-may-write",
         summary=f"{OHIO.name} lets everybody change everything who reaches its API server",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-005",
         steps=(Create(OHIO.name, _BINDINGS, _binding("open-house", "cluster-admin", _ANYBODY)),),
         confirm=object_is_there(OHIO.name, f"{_BINDINGS}/open-house"),
@@ -132,7 +132,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="authority-of-another-cluster",
         summary=f"{EAST.name} verifies the API server of {OHIO.name} by an authority that did not sign for it",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-006",
         steps=(
             SecretChanged(
@@ -147,7 +147,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="remote-cluster-not-configured",
         summary=f"{EAST.name} has lost its RemoteClusterConfiguration for {OHIO.name}",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-008",
         steps=(Delete(EAST.name, _OHIO_REMOTE),),
         confirm=object_is_gone(EAST.name, _OHIO_REMOTE),
@@ -156,7 +156,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="federation-token-missing",
         summary=f"the Secret by which {EAST.name} reaches {OHIO.name} has no token in it",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-009",
         steps=(
             SecretChanged(
@@ -169,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="api-server-blocked-from-one-node",
         summary=f"{_APART.name} cannot open the API server of {OHIO.name}",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-012",
         steps=(
             Filter(
@@ -187,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="old-typha",
         summary=f"Typha of {OHIO.name} was left out of an upgrade long ago",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-014",
         steps=(retagged(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),),
         confirm=runs_image_with_tag(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),

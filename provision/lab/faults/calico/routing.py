@@ -89,7 +89,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="one-as-for-two-clusters",
         summary=f"{OHIO.name} uses the AS number of {EAST.name}",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-001",
         steps=(Patch(OHIO.name, _BGP, {"spec": {"asNumber": EAST.plan.as_number}}),),
         confirm=session_is(_EAST_RR, protocol(_OHIO_RR), up=False),
@@ -98,7 +98,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="full-node-mesh-on",
         summary=f"{WEST.name} has reflectors and the full node mesh at once",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-002",
         steps=(Patch(WEST.name, _BGP, {"spec": {"nodeToNodeMeshEnabled": True}}),),
         confirm=lambda control: "Mesh_" in birdcl(control, _WEST_A, "show", "protocols"),
@@ -106,7 +106,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="reflector-id-used-twice",
         summary=f"the reflectors of {EAST.name} and {OHIO.name} share a cluster id",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-003",
         steps=(
             Patch(
@@ -126,7 +126,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="reflector-unlabelled",
         summary=f"the reflector of {OHIO.name} has lost its label, so nobody peers with it",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-004",
         steps=(Patch(OHIO.name, f"/api/v1/nodes/{_OHIO_RR.name}", {"metadata": {"labels": {REFLECTOR_LABEL: None}}}),),
         confirm=session_is_absent(_OHIO_A, protocol(_OHIO_RR)),
@@ -172,7 +172,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="peering-deleted",
         summary=f"{OHIO.name} has lost its BGPPeer for {WEST.name}",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-006",
         steps=(Delete(OHIO.name, _TO_WEST),),
         confirm=session_is_absent(_OHIO_RR, protocol(_WEST_RR)),
@@ -181,7 +181,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="stale-peer-address",
         summary=f"{EAST.name} dials an address that {WEST.name}'s reflector no longer has",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-007",
         steps=(Patch(EAST.name, _TO_WEST, {"spec": {"peerIP": "10.2.1.99"}}),),
         confirm=session_is_absent(_EAST_RR, protocol(_WEST_RR)),
@@ -286,7 +286,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="nat-for-a-remote-pool",
         summary=f"{EAST.name} masquerades what comes from {WEST.name}'s pod range",
-        layer=Layer.FIB,
+        layer=Layer.POLICY,
         requirement="NET-ROUTE-014",
         steps=(Patch(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterc", {"spec": {"natOutgoing": True}}),),
         confirm=object_says(EAST.name, f"{CALICO}/ippools/fed-ipv4-clusterc", ("spec", "natOutgoing"), True),

@@ -78,7 +78,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="dns-forwards-to-a-remote-service",
         summary=f"DNS of {EASTUS.name} asks for names of {WESTUS.name} at a ClusterIP of that cluster",
-        layer=Layer.SERVICE,
+        layer=Layer.DNS,
         requirement="NET-ADDR-004",
         steps=(Edited(EASTUS.name, _COREDNS, _forward_to_service),),
         confirm=lambda control: f"forward . {WESTUS.plan.dns_address}" in str(control.get(EASTUS.name, _COREDNS)),

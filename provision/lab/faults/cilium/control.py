@@ -62,7 +62,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="component-without-replicas",
         summary=f"the operator of {EUROPE.name} was scaled down and never up again",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-001",
         steps=(Patch(EUROPE.name, _OPERATOR, {"spec": {"replicas": 0}}),),
         confirm=object_says(EUROPE.name, _OPERATOR, ("spec", "replicas"), 0),
@@ -70,7 +70,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-down",
         summary=f"the store of {EUROPE.name} is down; data flows on",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-002",
         steps=(Patch(EUROPE.name, _STORE, {"spec": {"replicas": 0}}),),
         confirm=command_succeeds(
@@ -92,7 +92,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="remote-may-write",
         summary=f"{EASTUS.name} was given the administrator's certificate for the store of {WESTUS.name}",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-004",
         steps=(
             SecretChanged(
@@ -112,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-open-to-everybody",
         summary=f"the store of {WESTUS.name} was started without asking for client certificates",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-005",
         steps=(started_without(WESTUS.name, _STORE, "etcd", "--client-cert-auth", "--trusted-ca-file"),),
         confirm=command_succeeds(
@@ -127,7 +127,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-certificate-of-another-authority",
         summary=f"the store of {WESTUS.name} shows a certificate that another authority has issued",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-006",
         steps=(
             Restarted(
@@ -148,7 +148,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="authority-not-shared",
         summary=f"{EASTUS.name} was installed with an authority of its own and trusts no other",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-007",
         steps=(
             SecretChanged(
@@ -163,7 +163,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="remote-name-misspelt",
         summary=f"{EASTUS.name} has settings for {_MISSPELT}, and none for {_WEST}",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-008",
         steps=(
             SecretChanged(
@@ -178,7 +178,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="client-key-missing",
         summary=f"{EASTUS.name} has a certificate for the stores of the others, and no key to it",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-009",
         steps=(SecretChanged(EASTUS.name, f"{_SECRETS}/{REMOTE_SECRET}", lambda _values, _control: {"tls.key": b""}),),
         confirm=lambda control: not secret_values(control, EASTUS.name, f"{_SECRETS}/{REMOTE_SECRET}")["tls.key"],
@@ -187,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-blocked-from-one-node",
         summary=f"{_A.name} drops new connections to the store of {WESTUS.name}; the one that stands goes on",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-012",
         steps=(
             Filter(
@@ -202,7 +202,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="api-server-blocked-from-one-node",
         summary=f"{_B.name} cannot open the API server of its own cluster",
-        layer=Layer.POLICY,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-005",
         steps=(
             Filter(
@@ -221,7 +221,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-on-the-port-of-etcd",
         summary=f"a load balancer's pod has taken port 2379 of {_B.name}, where the cluster's own etcd serves",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-013",
         steps=(Create(EASTUS.name, PODS, _host_port(stray_pod(_B, "svclb-clustermesh-apiserver"), 2379)),),
         confirm=object_says(EASTUS.name, f"{PODS}/svclb-clustermesh-apiserver", ("status", "phase"), "Running"),
@@ -291,7 +291,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="server-without-a-vote",
         summary=f"{_B.name} is a server whose etcd has no vote",
-        layer=Layer.SERVICE,
+        layer=Layer.CONTROL,
         requirement="MESH-CP-019",
         steps=(
             Patch(

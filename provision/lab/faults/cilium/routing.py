@@ -143,7 +143,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="cluster-id-used-twice",
         summary=f"{WESTUS.name} was installed with the cluster id of {EASTUS.name}",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-001",
         steps=(
             IdentitiesForgotten(WESTUS.name),
@@ -159,7 +159,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="cluster-name-misspelt",
         summary=f"{WESTUS.name} calls itself crdb-cilium-wetsus",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-001",
         steps=(
             IdentitiesForgotten(WESTUS.name),
@@ -173,7 +173,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="agent-reads-one-remote-only",
         summary=f"{_B.name} is not let through to the store of {WESTUS.name}; its agent was started since",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-006",
         steps=(
             Restarted(
@@ -193,7 +193,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-port-outdated",
         summary=f"{EASTUS.name} dials the port that the store of {WESTUS.name} had before its Service was made anew",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-007",
         steps=(
             SecretChanged(
@@ -293,7 +293,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="route-into-the-service-range",
         summary=f"{_A.name} has a route for {EASTUS.plan.service_cidr}, which every cluster has for itself",
-        layer=Layer.RIB,
+        layer=Layer.FIB,
         requirement="NET-ROUTE-011",
         steps=(
             Command(
@@ -322,7 +322,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-not-deployed",
         summary=f"{EUROPE.name} has no clustermesh API server",
-        layer=Layer.SESSION,
+        layer=Layer.CONTROL,
         requirement="NET-ROUTE-004",
         steps=(Delete(EUROPE.name, f"{DEPLOYMENTS}/{STORE}"),),
         confirm=object_is_gone(EUROPE.name, f"{DEPLOYMENTS}/{STORE}"),
