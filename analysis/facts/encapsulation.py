@@ -67,7 +67,7 @@ class Capture:
         target: the pod that it was for, and whose answer is captured too.
         answered: the probe was answered, so its packets must have gone by.
         control_seen: packets that bear the probe's mark were captured: the capture itself works.
-        packets: those packets, and, in one capture of the place, all others that bear a pod address of the plan outside.
+        packets: those packets; in one capture of each place also all others that bear a pod address outside.
         pcap: the packets as a pcap file, base64, for evidence.
     """
 
