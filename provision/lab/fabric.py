@@ -4,8 +4,8 @@
 are plugged into, and the router's own legs to the peered VPCs and to the internet. What its rules let through says
 `provision.lab.cloud`.
 
-Devices are named after what is at their other end, so that a router's `ip link` reads as a map; the alias of a leg is
-the name that the cloud would give the peering or gateway.
+Devices are named after what is at their other end, so that a router's `ip link` reads as a map; the alias of a device
+is the name that the cloud would give what it leads to: instance, peering or gateway.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _router(topology: LabTopology, region: LabRegion) -> Batch:
     commands = [
         f"link set {SUBNET_BRIDGE} up",
         f"address add {region.gateway}/{region.plan.node_cidr.prefixlen} dev {SUBNET_BRIDGE}",
-        *(f"link set {node.alias} master {SUBNET_BRIDGE} up" for node in region.nodes),
+        *(f"link set {node.alias} alias {node.name} master {SUBNET_BRIDGE} up" for node in region.nodes),
         f"address add {gateway.router_address} dev {INTERNET}",
         f"link set {INTERNET} alias {cloud.gateway_name(topology, region.name)} up",
         f"route add default via {gateway.internet_address.ip}",

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from analysis.facts import Gap, Network, Networks
+from analysis.facts import Gap, Networks
 from analysis.fleet import Capability, ClusterHandle, Fleet
 from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
-from provision.lab import state
+from provision.lab import cloud_facts, state
 from provision.lab.calico.authentication import kernel_signs_segments
 from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
-from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.host import etcd_program, search_path
 from provision.lab.kube.real.assets import find_assets
 from provision.lab.launcher import await_stage, ends_with_this_process, launch, let_live
@@ -123,15 +121,18 @@ class LabProvider:
                 leftover.unlink()
 
     def networks(self, fleet: Fleet) -> Networks:
-        """What the VPC routers' interfaces and routes say now: they play the cloud's description of its networks."""
+        """What the VPC routers' links, routes and rules say now: they play the cloud's description of its networks."""
         entry = Entry(_lab(fleet))
-        networks, gaps = [], []
-        for region in fleet.plan.regions:
+        states, gaps = [], []
+        with ThreadPoolExecutor() as pool:
+            asked = [(region.name, pool.submit(_router_state, entry, region.name)) for region in fleet.plan.regions]
+        for region, answer in asked:
             try:
-                networks.append(_read_network(entry, region.name))
-            except (ProvisionError, OSError, ValueError, LookupError, subprocess.CalledProcessError) as error:
-                gaps.append(Gap(region.name, "the network and its subnets", f"VPC router: {error}"))
-        return Networks(tuple(networks), gaps=tuple(gaps))
+                states.append(answer.result())
+            except (ProvisionError, OSError, ValueError, subprocess.SubprocessError) as error:
+                gaps.append(Gap(region, "the network, its routes and its rules", f"VPC router: {error}"))
+        found = cloud_facts.networks(entry.topology.cloud, states)
+        return replace(found, gaps=(*gaps, *found.gaps))
 
     @staticmethod
     def _named(name: str, environment: Environment) -> state.Lab:
@@ -229,24 +230,10 @@ def _lab(fleet: Fleet) -> state.Lab:
     return lab
 
 
-def _read_network(entry: Entry, region: str) -> Network:
-    """The VPC's own range is the router's blackhole route; its subnet is what the router has an address in."""
-    router = f"{region}/{ROUTER}"
-    routes = _ip(entry, router, "route", "show", "type", "blackhole")
-    links = _ip(entry, router, "address", "show", "dev", SUBNET_BRIDGE)
-    subnets = [
-        IPv4Network((address["local"], address["prefixlen"]), strict=False)
-        for link in links
-        for address in link.get("addr_info", ())
-    ]
-    return Network(region, IPv4Network(routes[0]["dst"]), tuple(subnets))
-
-
-def _ip(entry: Entry, place: str, *arguments: str) -> list[dict[str, Any]]:
-    argv = entry.command(place, ["ip", "-json", "-4", *arguments])
+def _router_state(entry: Entry, region: str) -> cloud_facts.RouterState:
+    argv = entry.command(f"{region}/{ROUTER}", cloud_facts.COMMAND)
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env=host_environment(), timeout=10)
-    answer: list[dict[str, Any]] = json.loads(done.stdout)
-    return answer
+    return cloud_facts.read_state(region, done.stdout)
 
 
 class _Versions(dict[str, str]):
