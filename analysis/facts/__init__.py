@@ -22,7 +22,16 @@ from analysis.facts.cloud import (
 )
 from analysis.facts.components import Component, Components, Datapath
 from analysis.facts.configuration import ClusterIdentity, DnsForward, MeshConfiguration, NodeOverride, Peering
-from analysis.facts.dns import DatabaseMember, Dns, DnsAnswer, DnsConfiguration, DnsServer, Purpose
+from analysis.facts.dns import (
+    DatabaseMember,
+    DatabaseService,
+    Dns,
+    DnsAnswer,
+    DnsConfiguration,
+    DnsEntrance,
+    DnsServer,
+    Purpose,
+)
 from analysis.facts.encapsulation import Capture, CapturedPacket, HandMadePacket, OnTheWire, Sender, TunnelEnd
 from analysis.facts.federation import (
     Access,
@@ -76,10 +85,12 @@ __all__ = [
     "Components",
     "Credential",
     "DatabaseMember",
+    "DatabaseService",
     "Datapath",
     "Dns",
     "DnsAnswer",
     "DnsConfiguration",
+    "DnsEntrance",
     "DnsForward",
     "DnsServer",
     "Door",

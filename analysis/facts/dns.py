@@ -39,6 +39,42 @@ class DnsServer:
     errors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DnsEntrance:
+    """An address and port at which a cluster's DNS can be asked now: of a Service that leads to its servers.
+
+    Attributes:
+        service: the Service's name.
+        internal: it is a ClusterIP, which means nothing outside the cluster unless service ranges are routed.
+    """
+
+    region: str
+    service: str
+    address: IPv4Address
+    port: int
+    protocol: ProbeProtocol
+    internal: bool
+
+
+@dataclass(frozen=True)
+class DatabaseService:
+    """A Service of the database.
+
+    Attributes:
+        headless: it has no address of its own, so that its name leads to the pods.
+        unready_too: it publishes the addresses of pods that are not Ready (publishNotReadyAddresses).
+        ports: name and number.
+    """
+
+    region: str
+    namespace: str
+    name: str
+    headless: bool
+    unready_too: bool
+    address: IPv4Address | None = None
+    ports: tuple[tuple[str, int], ...] = ()
+
+
 class Purpose(str, Enum):
     """Why a name was asked for."""
 
@@ -89,6 +125,7 @@ class DnsAnswer:
         targets: host and port of SRV records.
         ttl: the smallest of the answer's records (s).
         seconds: until the answer came, or was given up.
+        port: that was asked.
     """
 
     source: Endpoint
@@ -108,6 +145,7 @@ class DnsAnswer:
     seconds: float = 0.0
     truncated: bool = False
     detail: str = ""
+    port: int = 53
 
 
 @dataclass(frozen=True)
@@ -118,6 +156,8 @@ class DatabaseMember:
         full_name: what `hostname -f` prints in it, "" when that could not be had.
         short_names: short names of the join list as its own resolver (search list, ndots) resolves them: name, address
             (None when it does not resolve).
+        search: the search list of its resolver.
+        ndots: names with fewer dots than this are tried with the search list first; None when that could not be had.
     """
 
     region: str
@@ -127,6 +167,8 @@ class DatabaseMember:
     ready: bool
     full_name: str = ""
     short_names: tuple[tuple[str, IPv4Address | None], ...] = ()
+    search: tuple[str, ...] = ()
+    ndots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +179,10 @@ class Dns:
     servers: tuple[DnsServer, ...] = ()
     answers: tuple[DnsAnswer, ...] = ()
     members: tuple[DatabaseMember, ...] = ()
+    services: tuple[DatabaseService, ...] = ()
+    entrances: tuple[DnsEntrance, ...] = ()
     namespaces: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """The namespaces that exist in each region's cluster."""
+    """Of the namespaces that somebody forwards zones of, or that are planned: those that exist in each cluster."""
 
     outside: tuple[tuple[str, IPv4Address, int, ProbeOutcome], ...] = ()
     """What happened to DNS questions from the internet: region, public address, port, outcome."""
