@@ -59,14 +59,20 @@ def test_every_verdict_has_its_row(project):
         "layer": "addressing",
         "requirement": "NET-ADDR-002",
         "text": "a typing error",
+        "title": project.row("NET-ADDR-002")["title"],
+        "observed": project.row("NET-ADDR-002")["reason"],
+        "where": ["us-east-1/node-0"],
+        "remedy": "",
+        "explains": ["NET-POD-001"],
     }
+    assert project.compliance["contradictions"] == []
 
 
 def test_the_report_has_the_promised_shape(project):
     project.suite(EVERYTHING)
     project.run()
     report = project.compliance
-    assert set(report) == {"run", "environment", "counts", "requirements", "root_cause"}
+    assert set(report) == {"run", "environment", "counts", "requirements", "root_cause", "contradictions"}
     assert set(report["run"]) == {"id", "start", "end", "commit", "exit", "instrument_retries"}
     assert report["environment"] == {
         "name": "double",
@@ -108,6 +114,10 @@ def test_blocks(plan, require):
             "  likely    a typing error",
             "  evidence  evidence/addressing_test_it.py_test_blocks/verdict.json",
             "  repeat    pytest suites/addressing/test_it.py::test_blocks",
+            "root cause: NET-ADDR-002 (layer: addressing): *",
+            "  where     us-east-1/node-0; us-east-1/node-1; us-east-1/node-2; us-east-1/node-3; and 7 more",
+            "  observed  us-east-1/node-0: 10.9.9.0/26 (and 10 more)",
+            "  likely    a typing error",
             "*mend first: NET-ADDR-002 (layer: addressing)*",
         ]
     )
