@@ -61,7 +61,7 @@ def test_every_verdict_has_its_row(project):
         "text": "a typing error",
         "title": project.row("NET-ADDR-002")["title"],
         "observed": project.row("NET-ADDR-002")["reason"],
-        "where": ["us-east-1/node-0"],
+        "where": ["us-east-1/node-0", "us-east-1/node-1", "us-east-1/node-2"],
         "remedy": "",
         "explains": ["NET-POD-001"],
     }
