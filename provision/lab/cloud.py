@@ -17,6 +17,9 @@ from ipaddress import IPv4Network
 from analysis.facts import SecurityGroup, SecurityRule
 from provision.lab.topology import AZURE, INTERNET, OPERATOR, VXLAN_PORT, LabRegion, LabTopology
 
+SUBNET_BRIDGE = "subnet"
+"""The router's bridge that the nodes of the region are plugged into."""
+
 TABLE = "vpc"
 CHECKED = "checked"
 """The set of ports whose node may only send and receive under its own address."""
@@ -26,6 +29,8 @@ PUBLIC = "public"
 
 TRAFFIC, FORWARDED = "allowVirtualNetworkAccess", "allowForwardedTraffic"
 """Azure's words for what a peering lets in: the other network's packets, and those that it only passes on."""
+
+NOT_TRANSITIVE = "peerings are not transitive"
 
 ANYBODY = IPv4Network("0.0.0.0/0")
 FIRST_BUILTIN_PRIORITY = 65000
@@ -177,10 +182,13 @@ table ip {TABLE} {{
 
 
 def _admissions(topology: LabTopology, region: LabRegion) -> Iterator[str]:
-    """What Azure's peerings let in, each by two switches; AWS has none."""
+    """What comes in by a peering stays in the network. Azure's have two switches each besides; AWS's have none."""
+    others = topology.neighbours(region.name)
+    ends = _one_of(f'"{other.name}"' for other in others)
+    yield f'iifname {ends} oifname != "{SUBNET_BRIDGE}" counter drop comment "{NOT_TRANSITIVE}"'
     if topology.cloud != AZURE:
         return
-    for other in topology.neighbours(region.name):
+    for other in others:
         yield f'iifname "{other.name}" ip saddr {other.plan.network} accept comment "{TRAFFIC}"'
         yield f'iifname "{other.name}" ip saddr != {other.plan.network} accept comment "{FORWARDED}"'
         yield f'iifname "{other.name}" counter drop'

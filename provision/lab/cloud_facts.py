@@ -34,12 +34,12 @@ from provision.lab.cloud import (
     FORWARDED,
     ICMP,
     PUBLIC,
+    SUBNET_BRIDGE,
     TABLE,
     TCP,
     TRAFFIC,
     UDP,
 )
-from provision.lab.fabric import SUBNET_BRIDGE
 from provision.lab.topology import AZURE, INTERNET
 
 _COMMANDS = (
@@ -245,7 +245,7 @@ def _admitted(state: RouterState, device: str) -> tuple[bool, bool]:
     verdicts: dict[str, bool] = {}
     for rule in state.rules.get(("ip", TABLE, "peerings"), ()):
         matches = {_subject(each): each for each in _each(rule, "match")}
-        if device not in _values(matches.get(("meta", "iifname"), {}).get("right", device)):
+        if ("meta", "oifname") in matches or device not in _values(matches["meta", "iifname"]["right"]):
             continue
         source = matches.get(("ip", "saddr"))
         for kind in _KINDS[source["op"]] if source else (TRAFFIC, FORWARDED):

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from provision.lab import cloud, kernel, netns
+from provision.lab.cloud import SUBNET_BRIDGE
 from provision.lab.topology import (
     EGRESS,
     INTERNET,
@@ -27,9 +28,6 @@ from provision.lab.topology import (
     LabRegion,
     LabTopology,
 )
-
-SUBNET_BRIDGE = "subnet"
-"""The router's bridge that the nodes of the region are plugged into."""
 
 NODE_INTERFACE = "eth0"
 

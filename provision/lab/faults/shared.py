@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.rootcause import Layer
 from provision.faults import Command, Confirm, Control, Create, Fault, Filter, Patch
-from provision.lab.fabric import SUBNET_BRIDGE
+from provision.lab.cloud import SUBNET_BRIDGE
 from provision.lab.faults.steps import (
     WATCHDOG_NAME,
     DropsUnlessServed,

@@ -1,0 +1,365 @@
+"""Faults of the cloud: networks, route tables, peerings, gateways and security groups of the lab's VPC routers.
+
+`cloud_faults` makes those of a lab that it is told; what a lab's cloud does not have, it does not break.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from analysis.facts import SecurityRule
+from analysis.rootcause import Layer
+from provision.faults import Command, Confirm, Control, Fault
+from provision.lab.cloud import (
+    ANYBODY,
+    FORWARDED,
+    SUBNET_BRIDGE,
+    TABLE,
+    TCP,
+    TRAFFIC,
+    rule_text,
+    security_group,
+)
+from provision.lab.faults.steps import kernel_routes
+from provision.lab.topology import AZURE, INTERNET, LabRegion, LabTopology
+
+SEVERED = frozenset({"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005"})
+"""What is lost when nodes of two regions cannot reach each other on the underlay."""
+
+SECOND_NETWORK = IPv4Network("10.77.0.0/16")
+_FORGOTTEN = IPv4Network("10.78.0.0/16")
+_ETCD = 2379
+
+Change = Callable[[str], str]
+"""From a chain as `nft` lists it to what it is to be."""
+
+
+@dataclass(frozen=True)
+class RulesChanged:
+    """A chain of a VPC router's rules, edited."""
+
+    region: LabRegion
+    family: str
+    chain: str
+    change: Change
+
+    def apply(self, control: Control) -> str:
+        """Edit it and remember how it was."""
+        before = listed(control, self.region, self.family, self.chain)
+        self._load(control, self.change(before))
+        return before
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Put it back as it was."""
+        self._load(control, memory)
+
+    def _load(self, control: Control, text: str) -> None:
+        flush = f"flush chain {self.family} {TABLE} {self.chain}\n"
+        control.run(router(self.region), ["nft", "-f", "-"], text=flush + text)
+
+
+@dataclass(frozen=True)
+class RouteChanged:
+    """A route of a VPC's route table that leads to another region's network, or is not there at all."""
+
+    region: LabRegion
+    destination: str
+    via: LabRegion | None
+
+    def apply(self, control: Control) -> str:
+        """Change it and remember how it was."""
+        there = router(self.region)
+        before = control.run(there, ["ip", "-4", "route", "show", "exact", self.destination]).out.strip()
+        control.run(there, ["ip", "route", "del", *before.split()])
+        if self.via is not None:
+            (hop,) = kernel_routes(control, there, str(self.via.plan.network))
+            control.run(there, ["ip", "route", "add", self.destination, "via", hop["gateway"]])
+        return before
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Put it back as it was."""
+        control.run(router(self.region), ["ip", "route", "replace", *memory.split()])
+
+
+@dataclass(frozen=True)
+class LinkShut:
+    """A leg of a VPC's router, shut; its routes go with it."""
+
+    region: LabRegion
+    device: str
+
+    def apply(self, control: Control) -> list[str]:
+        """Shut it and remember the routes that led there."""
+        there = router(self.region)
+        routes = control.run(there, ["ip", "-4", "route", "show", "dev", self.device, "proto", "boot"]).out
+        control.run(there, ["ip", "link", "set", self.device, "down"])
+        return routes.splitlines()
+
+    def heal(self, control: Control, memory: list[str]) -> None:
+        """Open it, and let the routes lead there again."""
+        orders = [f"link set {self.device} up", *(f"route replace {route} dev {self.device}" for route in memory)]
+        control.run(router(self.region), ["ip", "-batch", "-"], text="\n".join(orders) + "\n")
+
+
+def router(region: LabRegion) -> str:
+    """The region's router as `Control.run` names it."""
+    return f"{region.name}/vpc"
+
+
+def listed(control: Control, region: LabRegion, family: str, chain: str) -> str:
+    """A chain of the router's rules as `nft` lists it."""
+    return control.run(router(region), ["nft", "-n", "list", "chain", family, TABLE, chain]).out
+
+
+def with_rule(rule: SecurityRule) -> Change:
+    """One more rule, before all others."""
+    return lambda text: re.sub(r"(\tchain .*\{\n)", rf"\g<1>\t\t{rule_text(rule)}\n", text, count=1)
+
+
+def without_rule(name: str) -> Change:
+    """Without the rules of that name, whatever their priority."""
+    return lambda text: "".join(line for line in text.splitlines(keepends=True) if not _is(line, name))
+
+
+def from_sources(name: str, sources: str) -> Change:
+    """The rule of that name with other sources: `nft`'s words, none at all for anybody."""
+    words = f"ip saddr {sources} " if sources else ""
+
+    def change(text: str) -> str:
+        return "".join(
+            re.sub(r"ip saddr (\{[^}]*\}|\S+) ", words, line) if _is(line, name) else line
+            for line in text.splitlines(keepends=True)
+        )
+
+    return change
+
+
+def group_changed(lab: LabTopology, region: LabRegion, change: Change) -> RulesChanged:
+    """The security group of the region's nodes, edited."""
+    return RulesChanged(region, "bridge", security_group(lab, region).name, change)
+
+
+def group_says(lab: LabTopology, region: LabRegion, pattern: str, *, says: bool = True) -> Confirm:
+    """A line of the region's security group matches that pattern, or none does."""
+    group = security_group(lab, region).name
+    return lambda control: bool(re.search(pattern, listed(control, region, "bridge", group))) is says
+
+
+def _is(line: str, name: str) -> bool:
+    return re.search(rf'comment "(\d+ )?{re.escape(name)}"', line) is not None
+
+
+def cloud_faults(lab: LabTopology) -> tuple[Fault, ...]:
+    """What can go wrong with the cloud that this lab plays."""
+    first, second, third = lab.regions[:3]
+    return (
+        _second_network(third),
+        _no_default_route(third),
+        _gateway_detached(second),
+        _peering_not_accepted(first, second),
+        _wrong_peering(first, second, third),
+        _dead_end(second),
+        *_rules_of_the_cloud(lab, first, second, third),
+        _store_open_to_the_world(lab, third),
+        _ssh_open_to_the_world(lab, second),
+    )
+
+
+# --- networks, routes, gateways -----------------------------------------------------------------------------------
+
+
+def _second_network(region: LabRegion) -> Fault:
+    subnet = f"{SECOND_NETWORK[257]}/24"
+    return Fault(
+        name="second-network",
+        summary=f"somebody has made a second network in {region.name}",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-001",
+        steps=(
+            Command(
+                router(region),
+                ("ip", "address", "add", subnet, "dev", SUBNET_BRIDGE),
+                ("ip", "address", "del", subnet, "dev", SUBNET_BRIDGE),
+            ),
+            _blackhole(region, SECOND_NETWORK),
+        ),
+        confirm=_leads(region, SECOND_NETWORK, lambda route: route.get("type") == "blackhole"),
+    )
+
+
+def _no_default_route(region: LabRegion) -> Fault:
+    return Fault(
+        name="no-default-route",
+        summary=f"the route table of {region.name} has lost its default route",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-002",
+        steps=(RouteChanged(region, "default", None),),
+        confirm=lambda control: not kernel_routes(control, router(region), "default"),
+        follows=frozenset({"NET-POD-009", "NET-UNDR-012"}),
+    )
+
+
+def _gateway_detached(region: LabRegion) -> Fault:
+    return Fault(
+        name="internet-gateway-detached",
+        summary=f"the internet gateway of {region.name} is not attached to its network any more",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-002",
+        steps=(LinkShut(region, INTERNET),),
+        confirm=_link_is_shut(region, INTERNET),
+        follows=frozenset({"NET-POD-009", "NET-UNDR-012"}),
+    )
+
+
+def _peering_not_accepted(region: LabRegion, other: LabRegion) -> Fault:
+    return Fault(
+        name="peering-not-accepted",
+        summary=f"{region.name} has not accepted the peering with {other.name}, and has no routes by it",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-003",
+        steps=(LinkShut(region, other.name),),
+        confirm=_link_is_shut(region, other.name),
+        follows=SEVERED | {"NET-UNDR-004"},
+    )
+
+
+def _wrong_peering(region: LabRegion, target: LabRegion, other: LabRegion) -> Fault:
+    return Fault(
+        name="wrong-peering-in-route-table",
+        summary=f"the route table of {region.name} sends what is for {target.name} to {other.name}",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-004",
+        steps=(RouteChanged(region, str(target.plan.network), other),),
+        confirm=_leads(region, target.plan.network, lambda route: route.get("dev") == other.name),
+        follows=SEVERED,
+    )
+
+
+def _dead_end(region: LabRegion) -> Fault:
+    return Fault(
+        name="dead-end-in-route-table",
+        summary=f"the route table of {region.name} still has a route to a peering that was deleted",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-004",
+        steps=(_blackhole(region, _FORGOTTEN),),
+        confirm=_leads(region, _FORGOTTEN, lambda route: route.get("type") == "blackhole"),
+    )
+
+
+def _blackhole(region: LabRegion, network: IPv4Network) -> Command:
+    route = ("blackhole", str(network))
+    return Command(router(region), ("ip", "route", "add", *route), ("ip", "route", "del", *route))
+
+
+def _leads(region: LabRegion, network: IPv4Network | None, where: Callable[[dict[str, Any]], bool]) -> Confirm:
+    """The first route of the route table to that network leads there."""
+
+    def confirm(control: Control) -> bool:
+        routes = kernel_routes(control, router(region), str(network))
+        return bool(routes) and where(routes[0])
+
+    return confirm
+
+
+def _link_is_shut(region: LabRegion, device: str) -> Confirm:
+    shown = ["ip", "-br", "link", "show", device, "up"]
+    return lambda control: not control.run(router(region), shown).out.strip()
+
+
+# --- what only one cloud has --------------------------------------------------------------------------------------
+
+
+def _rules_of_the_cloud(lab: LabTopology, first: LabRegion, second: LabRegion, third: LabRegion) -> Iterator[Fault]:
+    if lab.cloud == AZURE:
+        yield _peering_forbids(first, second, FORWARDED, frozenset())
+        yield _peering_forbids(third, first, TRAFFIC, SEVERED)
+        yield _one_rule_more(lab, first)
+        yield _one_rule_less(lab, third)
+
+
+def _peering_forbids(region: LabRegion, other: LabRegion, switch: str, follows: frozenset[str]) -> Fault:
+    words = {FORWARDED: "traffic that was only forwarded", TRAFFIC: "traffic"}[switch]
+    device = f'iifname "{other.name}"'
+    return Fault(
+        name=f"peering-forbids-{'forwarded-' if switch == FORWARDED else ''}traffic",
+        summary=f"the peering of {region.name} with {other.name} does not let in {words} from there",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-005",
+        steps=(
+            RulesChanged(
+                region,
+                "ip",
+                "peerings",
+                lambda text: "".join(
+                    line for line in text.splitlines(keepends=True) if device not in line or not _is(line, switch)
+                ),
+            ),
+        ),
+        confirm=lambda control: (
+            not any(
+                device in line and _is(line, switch) for line in listed(control, region, "ip", "peerings").splitlines()
+            )
+        ),
+        follows=follows,
+    )
+
+
+def _one_rule_more(lab: LabTopology, region: LabRegion) -> Fault:
+    rule = SecurityRule("NsgRuleDebug", True, TCP, lab.plan.underlay.operators, ports=(8080, 8080), priority=350)
+    return Fault(
+        name="rule-that-nobody-planned",
+        summary=f"the network security group of {region.name} has one more rule, left from a search for an error",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-013",
+        steps=(group_changed(lab, region, with_rule(rule)),),
+        confirm=group_says(lab, region, rule.name),
+    )
+
+
+def _one_rule_less(lab: LabTopology, region: LabRegion) -> Fault:
+    return Fault(
+        name="planned-rule-missing",
+        summary=f"the network security group of {region.name} does not open the Kubernetes API to the operator",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-013",
+        steps=(group_changed(lab, region, without_rule("NsgRulek8sAPI")),),
+        confirm=group_says(lab, region, "NsgRulek8sAPI", says=False),
+        follows=frozenset({"NET-UNDR-012"}),
+    )
+
+
+# --- security groups ----------------------------------------------------------------------------------------------
+
+
+def _store_open_to_the_world(lab: LabTopology, region: LabRegion) -> Fault:
+    rule = SecurityRule("etcd-debug", True, TCP, (ANYBODY,), ports=(_ETCD, _ETCD), priority=_priority(lab, 360))
+    return Fault(
+        name="etcd-open-to-the-world",
+        summary=f"the security group of {region.name} opens etcd to everybody",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-014",
+        steps=(group_changed(lab, region, with_rule(rule)),),
+        confirm=group_says(lab, region, rule.name),
+        follows=frozenset({"NET-UNDR-013"}),
+    )
+
+
+def _ssh_open_to_the_world(lab: LabTopology, region: LabRegion) -> Fault:
+    name = "NsgRuleSSH" if lab.cloud == AZURE else "ssh"
+    return Fault(
+        name="ssh-open-to-the-world",
+        summary=f"the security group of {region.name} opens SSH to everybody",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-015",
+        steps=(group_changed(lab, region, from_sources(name, "")),),
+        confirm=group_says(lab, region, rf'\ttcp dport 22 .*comment "(\d+ )?{name}"'),
+        follows=frozenset({"NET-UNDR-013"}),
+    )
+
+
+def _priority(lab: LabTopology, number: int) -> int | None:
+    return number if lab.cloud == AZURE else None
