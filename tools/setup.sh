@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # Command and the Debian package it comes in.
-TOOLS='ip:iproute2 nft:nftables bird:bird2 birdc:bird2 ping:iputils-ping dnsmasq:dnsmasq-base
+TOOLS='ip:iproute2 nft:nftables bird:bird2 birdc:bird2 ping:iputils-ping dnsmasq:dnsmasq-base pdns_recursor:pdns-recursor
        unshare:util-linux nsenter:util-linux setpriv:util-linux'
 REQUIREMENTS=requirements.txt
 [ "${1-}" = --dev ] && REQUIREMENTS="$REQUIREMENTS requirements-dev.txt"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from provision.lab import images
 from provision.lab.agents_config import FABRIC_READY, AgentsConfig, ClusterAccess, host_tree
-from provision.lab.dns import ClusterDns
+from provision.lab.dns.cluster import ClusterDns
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
 from provision.lab.kube.controllers.run import run_controllers
 from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT, Identity
@@ -27,6 +27,7 @@ from provision.lab.mesh import Mesh
 from provision.lab.paths import INSIDE
 from provision.lab.profiles import profile_of
 from provision.lab.proxy import ServiceProxy
+from provision.lab.resolver import RESOLV_CONF
 from provision.lab.topology import LabRegion
 
 LOOK_EVERY_S = 0.01
@@ -64,6 +65,10 @@ class Agents:
     async def _run_kubelets(self, clusters: list[AgentCluster]) -> None:
         # Pods on their nodes' network enter namespaces that the fabric makes.
         await self._fabric_ready.wait()
+        for node in self._config.topology.nodes:
+            resolver = host_tree(node.name) / "etc/resolv.conf"
+            resolver.parent.mkdir(parents=True, exist_ok=True)
+            resolver.write_text(RESOLV_CONF)
         known = Images(images.container_argv, images.container_programs, Path(images.python_interpreter()))
         await run_node_agents(clusters, images=known, folder=INSIDE / "pods")
 
@@ -90,7 +95,8 @@ class Agents:
         services, slices = Reflector(client, SERVICES), Reflector(client, ENDPOINT_SLICES)
         config_maps = Reflector(client, CONFIG_MAPS, namespace="kube-system")
         proxy = ServiceProxy(services, slices, [node.netns for node in region.nodes], region.plan.pod_cidr)
-        dns = ClusterDns(services, slices, config_maps, [node.name for node in region.nodes])
+        names = [node.name for node in region.nodes]
+        dns = ClusterDns(services, slices, config_maps, names, region.plan.dns_address)
         for reflector in (services, slices, config_maps):
             tasks.create_task(reflector.run())
         tasks.create_task(proxy.run(self._fabric_ready))

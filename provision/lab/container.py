@@ -125,6 +125,7 @@ class Container:
 
     def _start_what_stands_on_the_fabric(self) -> None:
         self._start(Part("internet", "provision.lab.internet"))
+        self._start(Part("resolver", "provision.lab.resolver", (str(self._topology.plan.external_name),)))
         self._start(Part("ssh", "provision.lab.ssh", (str(self._folder.path),), niceness=_BACKGROUND))
 
     def _await_readiness(self) -> None:

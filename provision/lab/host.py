@@ -24,6 +24,7 @@ _TOOLS = {
     "bird": "bird2",
     "ping": "iputils-ping",
     "dnsmasq": "dnsmasq-base",
+    "pdns_recursor": "pdns-recursor",
 }
 _USER_NAMESPACE = (USER_NAMESPACE_OPTION, "--map-root-user")
 _NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from provision.lab.dns import server
 from provision.lab.host import etcd_program
 
 BIRD_SOCKET = "/var/run/calico/bird.ctl"
 BIRD_CONFIG = "/var/run/calico/bird.cfg"
-DNS_CONFIG = "/var/run/coredns/dnsmasq.conf"
 
 _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # calico-node's own entry point waits for confd in the same way. Its BIRD never says goodbye, for it is killed when
@@ -27,7 +27,7 @@ _ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             f"bird -R -f -s {BIRD_SOCKET} -c {BIRD_CONFIG} & bird=$!; wait $bird",
         ),
     ),
-    (r"coredns", ("sh", "-c", f"until test -s {DNS_CONFIG}; do sleep 0.02; done; exec dnsmasq -d -C {DNS_CONFIG}")),
+    (r"coredns", ("sh", "-c", server.CONTAINER_SCRIPT)),
     # What Typha does is done by the lab's agents, while the container runs; it shows the log.
     (
         r"calico/typha",

@@ -32,6 +32,9 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.8"
 
 _DNS_REPLICAS = 2
 _DNS_LABELS = {"k8s-app": "kube-dns"}
+_CACHE_S = 2
+"""For how long answers are kept. The guides say 10 s, and kubeadm gives records 30 s; nobody should wait for a lab."""
+
 _MOST_UPSTREAMS = 15
 """More than these `forward` does not take."""
 
@@ -132,9 +135,10 @@ def _dns(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
     service["spec"] |= {"clusterIP": str(region.plan.dns_address), "clusterIPs": [str(region.plan.dns_address)]}
     services = [service]
     if not topology.plan.services_routed:
-        entrance, address = _dns_service("kube-dns-lb", ("UDP",)), str(region.plan.service_cidr[53])
+        entrance, address = _dns_service("kube-dns-lb", ("UDP", "TCP")), str(region.plan.service_cidr[53])
         entrance["spec"] |= {"clusterIP": address, "clusterIPs": [address], "type": "NodePort"}
-        entrance["spec"]["ports"][0]["nodePort"] = region.dns_port
+        for port in entrance["spec"]["ports"]:
+            port["nodePort"] = region.dns_port
         services.append(entrance)
     spec = {
         "containers": [_coredns_container()],
@@ -186,7 +190,7 @@ def _corefile(topology: LabTopology, region: LabRegion) -> str:
     log
     errors
     ready
-    cache 10
+    cache {_CACHE_S}
     forward . {" ".join(_upstreams(topology, other))}
 }}
 """
@@ -203,12 +207,15 @@ def _corefile(topology: LabTopology, region: LabRegion) -> str:
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
-        ttl 30
+        ttl {_CACHE_S}
     }}
     forward . /etc/resolv.conf {{
         max_concurrent 1000
     }}
-    cache 30
+    cache 30 {{
+        disable success cluster.local
+        disable denial cluster.local
+    }}
     loop
     reload
     loadbalance

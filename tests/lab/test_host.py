@@ -52,7 +52,7 @@ def test_a_machine_that_allows_nothing_is_told_apart_and_the_reader_told_what_to
 
 
 def test_missing_tools_are_named_with_their_packages(monkeypatch, tmp_path):
-    for tool in ("unshare", "nsenter", "ip", "nft", "dnsmasq"):
+    for tool in ("unshare", "nsenter", "ip", "nft", "dnsmasq", "pdns_recursor"):
         (tmp_path / tool).touch(mode=0o755)
     monkeypatch.setattr("provision.lab.host.search_path", lambda: os.fspath(tmp_path))
 

@@ -40,7 +40,7 @@ def set_up(checkout: Path, *arguments: str) -> tuple[int, list[str]]:
     # All system tools are there, whatever this machine has, so that nothing is installed on it.
     tools = checkout / "bin"
     tools.mkdir(exist_ok=True)
-    for name in ("ip", "nft", "bird", "birdc", "ping", "dnsmasq", "unshare", "nsenter", "setpriv"):
+    for name in ("ip", "nft", "bird", "birdc", "ping", "dnsmasq", "pdns_recursor", "unshare", "nsenter", "setpriv"):
         (tools / name).touch(mode=0o755)
     done = subprocess.run(
         [checkout / "tools" / "setup.sh", *arguments],

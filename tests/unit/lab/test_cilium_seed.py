@@ -1,13 +1,13 @@
 """What a cluster of the profile azure-cilium holds from the start."""
 
 import json
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from provision.lab import seed
 from provision.lab.cilium import credentials
-from provision.lab.dns import configuration
+from provision.lab.dns.translation import PIECE, translate
 from provision.lab.topology import azure_cilium
 
 LAB = azure_cilium("unit")
@@ -87,14 +87,13 @@ def test_stores_have_a_port_of_their_own_in_every_cluster(seeded):
 
 
 def test_names_of_other_regions_are_asked_for_at_their_nodes_and_no_remote_clusterip(seeded):
-    text = configuration(of(seeded["eastus"], "ConfigMap")["coredns"]["data"]["Corefile"])
-    servers = {line for line in text.splitlines() if line.startswith("server=")}
-    assert servers == {
-        *(f"server=/westus.svc.cluster.local/10.2.1.{host}#31450" for host in (4, 5, 6)),
-        *(f"server=/northeurope.svc.cluster.local/10.3.1.{host}#31451" for host in (4, 5, 6)),
-    }
-    services = [of(objects, "Service") for objects in seeded.values()]
-    assert [each["kube-dns-lb"]["spec"]["ports"][0]["nodePort"] for each in services] == [31449, 31450, 31451]
+    corefile = of(seeded["eastus"], "ConfigMap")["coredns"]["data"]["Corefile"]
+    forwarded = translate([(PIECE, corefile)], "nameserver 198.51.100.53").forwarded
+    assert forwarded["westus.svc.cluster.local"] == tuple((IPv4Address(f"10.2.1.{host}"), 31450) for host in (4, 5, 6))
+    assert forwarded["northeurope.svc.cluster.local"][0] == (IPv4Address("10.3.1.4"), 31451)
+    services = [of(objects, "Service")["kube-dns-lb"]["spec"]["ports"] for objects in seeded.values()]
+    assert [{port["nodePort"] for port in ports} for ports in services] == [{31449}, {31450}, {31451}]
+    assert [{port["protocol"] for port in ports} for ports in services] == [{"UDP", "TCP"}] * 3
 
 
 def test_clusterips_are_in_the_service_range_and_given_out_once(seeded):

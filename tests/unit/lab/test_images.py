@@ -26,7 +26,7 @@ def test_python_is_an_interpreter_that_is_there():
     [
         ("docker.io/calico/node:v3.24.5", "bird"),
         ("localhost:5000/calico/node", "bird"),
-        ("registry.k8s.io/coredns/coredns:v1.9.3", "dnsmasq"),
+        ("registry.k8s.io/coredns/coredns:v1.9.3", "pdns_recursor"),
         ("registry.k8s.io/pause@sha256:00", "sleep"),
         ("quay.io/cilium/cilium:v1.16.5", "sleep"),
         ("quay.io/cilium/clustermesh-apiserver:v1.16.5", "sleep"),
