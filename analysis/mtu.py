@@ -142,7 +142,7 @@ def judge_bulk_transfers(plan: Plan, mtu: Mtu) -> Verdict:
     begun = [one for one in tried if one.seconds > 0]
     seen = {(one.source.region, one.target.region) for one in tried}
     return conclude(
-        expected=f"{_size(plan.bulk_bytes)} cross between any two regions and never stand still for more than {budget:g} s",
+        expected=f"{_size(plan.bulk_bytes)} cross between any two regions and never stand still for over {budget:g} s",
         examined=len(begun),
         what="transfers",
         violations=[finding for one in begun for finding in _stalls(one, budget)],

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha1, sha256
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from provision.lab import kernel, netns
-from provision.lab.calico.felix import TUNNEL_MTU
 from provision.lab.calico.ipam import Ipam, Owner
 from provision.lab.kube.client import KubeObject
 
@@ -26,12 +25,16 @@ class CalicoPodNetwork:
     Args:
         nodes: each node's network namespace, by the node's name.
         ipam: the cluster's addresses.
+        mtu: tells the MTU of a new pod.
         fabric_ready: set once the nodes' namespaces are there.
     """
 
-    def __init__(self, nodes: Mapping[str, str], ipam: Ipam, fabric_ready: asyncio.Event) -> None:
+    def __init__(
+        self, nodes: Mapping[str, str], ipam: Ipam, mtu: Callable[[], int], fabric_ready: asyncio.Event
+    ) -> None:
         self._nodes = nodes
         self._ipam = ipam
+        self._mtu = mtu
         self._fabric_ready = fabric_ready
 
     async def attach(self, pod: KubeObject, netns: str) -> IPv4Address:
@@ -52,7 +55,7 @@ class CalicoPodNetwork:
             await self._ipam.assign_given(owner, address)
         else:
             address = await self._ipam.assign(owner)
-        await asyncio.to_thread(wire, self._nodes[owner.node], netns, device_name(pod), address)
+        await asyncio.to_thread(wire, self._nodes[owner.node], netns, device_name(pod), address, self._mtu())
         return address
 
     async def detach(self, pod: KubeObject, netns: str) -> None:
@@ -75,17 +78,17 @@ def device_name(pod: KubeObject) -> str:
     return f"cali{sha1(name.encode(), usedforsecurity=False).hexdigest()[:11]}"
 
 
-def wire(node_netns: str, pod_netns: str, device: str, address: IPv4Address) -> None:
+def wire(node_netns: str, pod_netns: str, device: str, address: IPv4Address, mtu: int) -> None:
     """Make the veth pair: the pod has one address and one way out, a neighbour that the host answers for.
 
     Raises:
         KernelError: the kernel refused a step.
     """
-    pair = f"link add {device} address {_HOST_SIDE_MAC} mtu {TUNNEL_MTU} type veth peer name {POD_DEVICE}"
+    pair = f"link add {device} address {_HOST_SIDE_MAC} mtu {mtu} type veth peer name {POD_DEVICE}"
     kernel.ip(
         node_netns,
         [
-            f"{pair} mtu {TUNNEL_MTU} netns {pod_netns}",
+            f"{pair} mtu {mtu} netns {pod_netns}",
             f"link set {device} up",
             f"route add {address}/32 dev {device} scope link",
         ],

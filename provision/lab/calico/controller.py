@@ -101,23 +101,25 @@ class ClusterWatch:
 
     def snapshot(self) -> CalicoCluster:
         """The objects as they are now; what cannot be understood is logged and left out."""
-        bgp, felix_configuration = self._bgp.get("default"), self._felix.get("default")
+        bgp = self._bgp.get("default")
         return CalicoCluster(
             nodes=read_all(read_node, self.nodes, log.warning),
             pools=read_all(read_pool, self.pools, log.warning),
             bgp=next(iter(read_all(read_bgp_configuration, [bgp] if bgp else [], log.warning)), BgpConfiguration()),
             peers=read_all(read_bgp_peer, self._peers, log.warning),
             blocks=read_all(read_block_affinity, self.affinities, log.warning),
-            felix=next(
-                iter(
-                    read_all(
-                        read_felix_configuration, [felix_configuration] if felix_configuration else [], log.warning
-                    )
-                ),
-                FelixConfiguration(),
-            ),
+            felix=self._felix_configuration(),
             passwords=self._passwords(),
         )
+
+    def pod_mtu(self) -> int:
+        """The MTU that a pod gets which is made now."""
+        return felix.tunnel_mtu(self._felix_configuration())
+
+    def _felix_configuration(self) -> FelixConfiguration:
+        found = self._felix.get("default")
+        read = read_all(read_felix_configuration, [found] if found else [], log.warning)
+        return next(iter(read), FelixConfiguration())
 
     def _passwords(self) -> tuple[tuple[SecretKey, str], ...]:
         """None where the kernel cannot sign: sessions without signatures are a better lab than no sessions."""

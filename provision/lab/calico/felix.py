@@ -7,12 +7,12 @@ differences for the endpoints and in one transaction for the table, and leaves a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from provision.lab import kernel
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
-from provision.lab.calico.resources import CalicoCluster, CalicoNode
+from provision.lab.calico.resources import CalicoCluster, CalicoNode, FelixConfiguration
 from provision.lab.topology import UNDERLAY_MTU, VXLAN_PORT
 
 TUNNEL_MTU = UNDERLAY_MTU - 50
@@ -21,12 +21,13 @@ TABLE = "ip calico"
 
 @dataclass(frozen=True)
 class TunnelDevice:
-    """The node's own end: the device's address and MAC, the node's address that tunnels start from, and the VNI."""
+    """The node's own end: the device's address and MAC, the node's address that tunnels start from, VNI and MTU."""
 
     address: IPv4Address
     mac: str
     local: IPv4Address
     vni: int
+    mtu: int = TUNNEL_MTU
 
 
 @dataclass(frozen=True, order=True)
@@ -61,8 +62,14 @@ def desired_state(cluster: CalicoCluster, node: CalicoNode, tunnel_nodes: Iterab
     )
     device = None
     if node.tunnel_address is not None and node.tunnel_mac is not None:
-        device = TunnelDevice(node.tunnel_address, node.tunnel_mac, node.address.ip, cluster.felix.vxlan_vni)
+        felix = cluster.felix
+        device = TunnelDevice(node.tunnel_address, node.tunnel_mac, node.address.ip, felix.vxlan_vni, tunnel_mtu(felix))
     return DataplaneState(device, endpoints, filter_table(cluster))
+
+
+def tunnel_mtu(felix: FelixConfiguration) -> int:
+    """The MTU of the tunnel device; Calico gives new pods the same."""
+    return felix.vxlan_mtu or TUNNEL_MTU
 
 
 def filter_table(cluster: CalicoCluster) -> str:
@@ -139,13 +146,17 @@ class Dataplane:
             self._applied = state
 
     def _set_device(self, device: TunnelDevice | None) -> None:
-        if self._applied.device is not None:
+        before = self._applied.device
+        if before is not None and device is not None and replace(before, mtu=device.mtu) == device:
+            kernel.ip(self._netns, [f"link set {TUNNEL_DEVICE} mtu {device.mtu}"])
+            return
+        if before is not None:
             kernel.forget("ip", self._netns, [f"link del {TUNNEL_DEVICE}"])
         if device is not None:
             # One source port for all flows, where Calico lets the kernel spread them: a lab has no parallel links to
             # spread over, and every connection would cost each node two more entries in its connection tracker.
             add = (
-                f"link add {TUNNEL_DEVICE} address {device.mac} mtu {TUNNEL_MTU} type vxlan "
+                f"link add {TUNNEL_DEVICE} address {device.mac} mtu {device.mtu} type vxlan "
                 f"id {device.vni} dstport {VXLAN_PORT} local {device.local} "
                 f"srcport {VXLAN_PORT} {VXLAN_PORT + 1} nolearning"
             )

@@ -30,7 +30,8 @@ class CalicoMesh:
     def network(self, region: str) -> PodNetwork:
         """Calico's CNI plugin."""
         nodes = {node.name: node.netns for node in self._topology.region(region).nodes}
-        return CalicoPodNetwork(nodes, self._watches[region].ipam, self._fabric_ready)
+        watch = self._watches[region]
+        return CalicoPodNetwork(nodes, watch.ipam, watch.pod_mtu, self._fabric_ready)
 
     async def run(self) -> None:
         """Run until cancelled; what does not route has time."""

@@ -122,10 +122,15 @@ class BgpPeer:
 
 @dataclass(frozen=True)
 class FelixConfiguration:
-    """The data plane's settings that matter between nodes."""
+    """The data plane's settings that matter between nodes.
+
+    Attributes:
+        vxlan_mtu: of the tunnel device, and of pods with it; 0 for what the node's own device leaves room for.
+    """
 
     external_nodes: tuple[IPv4Network, ...] = ()
     vxlan_vni: int = VXLAN_VNI
+    vxlan_mtu: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,7 @@ def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
         return FelixConfiguration(
             external_nodes=tuple(IPv4Network(entry, strict=False) for entry in spec.get("externalNodesList") or ()),
             vxlan_vni=int(spec.get("vxlanVNI", VXLAN_VNI)),
+            vxlan_mtu=int(spec.get("vxlanMTU") or 0),
         )
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
 from provision.lab import kernel
-from provision.lab.cilium.datapath import ENDPOINT_TABLE, ROUTE_MTU
+from provision.lab.cilium.datapath import ENDPOINT_TABLE, HEADER
 from provision.lab.kube.client import KubeObject, Reflector
-from provision.lab.topology import UNDERLAY_MTU
 
 ADDRESS_ANNOTATION = "lab.meshproof/address"
 """A pod that bears it gets this address, whatever its node's pod CIDR: the lab's way to a pod outside the plan."""
@@ -54,12 +53,20 @@ class CiliumPodNetwork:
     Args:
         nodes: each node's network namespace, by the node's name.
         cilium_nodes: reflector of CiliumNodes.
+        mtu: tells the MTU of devices on a node, by its name.
         fabric_ready: set once the nodes' namespaces are there.
     """
 
-    def __init__(self, nodes: Mapping[str, str], cilium_nodes: Reflector, fabric_ready: asyncio.Event) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, str],
+        cilium_nodes: Reflector,
+        mtu: Callable[[str], int],
+        fabric_ready: asyncio.Event,
+    ) -> None:
         self._nodes = nodes
         self._cilium_nodes = cilium_nodes
+        self._mtu = mtu
         self._fabric_ready = fabric_ready
         self._held: dict[str, IPv4Address] = {}
         self._freed: list[IPv4Address] = []
@@ -79,7 +86,8 @@ class CiliumPodNetwork:
         if addressing is None:
             raise NoAddressError(f"{node} has no pod CIDR: see status.ipam.operator-status of its CiliumNode")
         address = self._assign(pod, addressing.pod_cidr)
-        await asyncio.to_thread(wire, self._nodes[node], netns, device_name(pod), address, addressing.router)
+        link = Link(device_name(pod), self._mtu(node))
+        await asyncio.to_thread(wire, self._nodes[node], netns, link, address, addressing.router)
         return address
 
     async def detach(self, pod: KubeObject, netns: str) -> None:
@@ -113,17 +121,26 @@ def device_name(pod: KubeObject) -> str:
     return f"lxc{sha256(pod['metadata']['uid'].encode()).hexdigest()[:12]}"
 
 
-def wire(node_netns: str, pod_netns: str, device: str, address: IPv4Address, router: IPv4Address) -> None:
+@dataclass(frozen=True)
+class Link:
+    """The link of a pod: the name of the host's end, and the MTU of both."""
+
+    device: str
+    mtu: int
+
+
+def wire(node_netns: str, pod_netns: str, link: Link, address: IPv4Address, router: IPv4Address) -> None:
     """Make the veth pair, the pod's routes by way of the node's own address, and the node's entry for the pod.
 
     Raises:
         KernelError: the kernel refused a step.
     """
-    pair = f"link add {device} mtu {UNDERLAY_MTU} type veth peer name {POD_DEVICE}"
+    device = link.device
+    pair = f"link add {device} mtu {link.mtu} type veth peer name {POD_DEVICE}"
     kernel.ip(
         node_netns,
         [
-            f"{pair} mtu {UNDERLAY_MTU} netns {pod_netns}",
+            f"{pair} mtu {link.mtu} netns {pod_netns}",
             f"link set {device} up",
             f"route add {address}/32 dev {device} scope link table {ENDPOINT_TABLE}",
         ],
@@ -134,6 +151,6 @@ def wire(node_netns: str, pod_netns: str, device: str, address: IPv4Address, rou
             f"address add {address}/32 dev {POD_DEVICE}",
             f"link set {POD_DEVICE} up",
             f"route add {router} dev {POD_DEVICE} scope link",
-            f"route add default via {router} dev {POD_DEVICE} mtu {ROUTE_MTU}",
+            f"route add default via {router} dev {POD_DEVICE} mtu {link.mtu - HEADER}",
         ],
     )

@@ -23,7 +23,8 @@ from provision.lab.topology import CILIUM_PORT, CILIUM_VNI, UNDERLAY_MTU, vtep_m
 HOST_DEVICE = "cilium_host"
 NET_DEVICE = "cilium_net"
 TUNNEL_DEVICE = "cilium_vxlan"
-ROUTE_MTU = UNDERLAY_MTU - 50
+HEADER = 50
+ROUTE_MTU = UNDERLAY_MTU - HEADER
 """Cilium's devices have the underlay's MTU; the room for the tunnel's header is left by the routes."""
 
 ENDPOINT_TABLE = 1001
@@ -34,6 +35,8 @@ TUNNEL_TABLE = 1002
 
 FILTER_TABLE = "ip cilium"
 POOL_SETTING = "cluster-pool-ipv4-cidr"
+MTU_SETTING = "mtu"
+"""The MTU of devices; none or 0 for that of the node's own device."""
 
 _PREFERENCES = {ENDPOINT_TABLE: 21, TUNNEL_TABLE: 22}
 _TEAR_DOWN = (
@@ -53,12 +56,19 @@ class LocalNode:
         pod_cidr: the addresses of its pods.
         router: its CiliumInternalIP: the address of `cilium_host`, which its pods have as their gateway.
         pools: the addresses of its cluster's pods, towards which nothing is masqueraded.
+        mtu: of its devices and its pods' devices; their routes leave room for the header.
     """
 
     address: IPv4Address
     pod_cidr: IPv4Network
     router: IPv4Address
     pools: tuple[IPv4Network, ...]
+    mtu: int = UNDERLAY_MTU
+
+    @property
+    def route_mtu(self) -> int:
+        """The MTU of routes into the tunnels."""
+        return self.mtu - HEADER
 
 
 @dataclass(frozen=True, order=True)
@@ -95,7 +105,7 @@ class Datapath:
             KernelError: the kernel refused; nothing is left of the attempt.
         """
         pools = tuple(map(IPv4Network, settings.get(POOL_SETTING, str(pod_cidr)).split()))
-        local = LocalNode(self._address, pod_cidr, router, pools)
+        local = LocalNode(self._address, pod_cidr, router, pools, int(settings.get(MTU_SETTING) or UNDERLAY_MTU))
         if local == self._local:
             return
         if self._local is not None:
@@ -127,6 +137,11 @@ class Datapath:
         kernel.ip(self._netns, [order for entry in sorted(fresh) for order in add_tunnel(self._local, entry)])
         self._tunnels = wanted
 
+    @property
+    def mtu(self) -> int:
+        """The MTU of devices on this node."""
+        return self._local.mtu if self._local is not None else UNDERLAY_MTU
+
     def tunnel_map(self) -> tuple[TunnelEntry, ...]:
         """The tunnel map as the kernel has it now.
 
@@ -139,12 +154,12 @@ class Datapath:
 def devices(local: LocalNode) -> tuple[str, ...]:
     """Orders for `ip` that make a node's devices, its own routes, and the rules that look up the maps."""
     return (
-        f"link add {HOST_DEVICE} mtu {UNDERLAY_MTU} arp off type veth peer name {NET_DEVICE} mtu {UNDERLAY_MTU}",
+        f"link add {HOST_DEVICE} mtu {local.mtu} arp off type veth peer name {NET_DEVICE} mtu {local.mtu}",
         f"link set {NET_DEVICE} arp off up",
         f"link set {HOST_DEVICE} up",
         f"address add {local.router}/32 dev {HOST_DEVICE}",
         # One source port for all flows: each would cost every node on its way two more connections to track.
-        f"link add {TUNNEL_DEVICE} address {vtep_mac(local.address)} mtu {UNDERLAY_MTU} type vxlan external "
+        f"link add {TUNNEL_DEVICE} address {vtep_mac(local.address)} mtu {local.mtu} type vxlan external "
         f"dstport {CILIUM_PORT} srcport {CILIUM_PORT} {CILIUM_PORT + 1}",
         f"link set {TUNNEL_DEVICE} up",
         f"route add {local.router} dev {HOST_DEVICE} proto kernel scope link",
@@ -159,9 +174,9 @@ def add_tunnel(local: LocalNode, entry: TunnelEntry) -> tuple[str, ...]:
     return (
         f"neigh replace {node} lladdr {vtep_mac(node)} dev {TUNNEL_DEVICE} nud permanent",
         f"route replace {pod_cidr} table {TUNNEL_TABLE} encap ip id {CILIUM_VNI} dst {node} "
-        f"via {node} dev {TUNNEL_DEVICE} onlink src {local.router} mtu {ROUTE_MTU}",
+        f"via {node} dev {TUNNEL_DEVICE} onlink src {local.router} mtu {local.route_mtu}",
         f"route replace {pod_cidr} via {local.router} dev {HOST_DEVICE} proto kernel src {local.router} "
-        f"mtu {ROUTE_MTU}",
+        f"mtu {local.route_mtu}",
     )
 
 

@@ -24,8 +24,8 @@ class CiliumMesh:
         self._topology = topology
         self._fabric_ready = fabric_ready
         self._watches = {region.name: ClusterWatch(clients[region.name, CILIUM]) for region in topology.regions}
-        datapaths = {node.name: Datapath(node.netns, node.address) for node in topology.nodes}
-        self._controller = CiliumController(topology, self._watches, datapaths)
+        self._datapaths = {node.name: Datapath(node.netns, node.address) for node in topology.nodes}
+        self._controller = CiliumController(topology, self._watches, self._datapaths)
         self._operators = [
             CiliumOperator(clients[region, CILIUM_OPERATOR], watch.nodes, watch.config_maps)
             for region, watch in self._watches.items()
@@ -34,7 +34,9 @@ class CiliumMesh:
     def network(self, region: str) -> PodNetwork:
         """Cilium's CNI plugin."""
         nodes = {node.name: node.netns for node in self._topology.region(region).nodes}
-        return CiliumPodNetwork(nodes, self._watches[region].nodes, self._fabric_ready)
+        return CiliumPodNetwork(
+            nodes, self._watches[region].nodes, lambda node: self._datapaths[node].mtu, self._fabric_ready
+        )
 
     async def run(self) -> None:
         """Run agents and operators until cancelled."""
