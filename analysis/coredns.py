@@ -18,6 +18,9 @@ DEFAULT_TTL_S = 5
 CACHE_LIMIT_S = 3600
 """Of `cache` without a number."""
 
+CACHE_LEAST_S = 5
+"""So long `cache` keeps an answer whose own time is shorter."""
+
 _BLOCKERS = ("hosts", "file", "template", "kubernetes")
 """Plugins before `forward` in the chain, whatever their order in the file, that end it unless they fall through."""
 
@@ -146,14 +149,25 @@ def falls_through(directive: Directive, name: str) -> bool:
     return line is not None and (not line.arguments or any(within(name, canonical(zone)) for zone in line.arguments))
 
 
-def cache_limit(block: ServerBlock) -> int:
-    """For how long at most an answer is kept (s); 0 without a cache."""
+def kept_for(block: ServerBlock, ttl: int) -> int:
+    """For how long at most the server keeps an answer that may be kept for `ttl` (s); 0 without a cache."""
     cache = block.first("cache")
     if cache is None:
         return 0
     success = cache.option("success")
-    words = success.arguments[1:2] if success else cache.arguments[:1]
-    return next((int(word) for word in words if word.isdigit()), CACHE_LIMIT_S)
+    numbers = [int(word) for word in success.arguments[1:] if word.isdigit()] if success else []
+    if not numbers:
+        numbers = [int(word) for word in cache.arguments[:1] if word.isdigit()]
+    limit = numbers[0] if numbers else CACHE_LIMIT_S
+    least = numbers[1] if len(numbers) > 1 else CACHE_LEAST_S
+    return max(min(ttl, limit), min(least, limit))
+
+
+def own_ttl(corefile: Corefile, name: str) -> int:
+    """The time to live of a name that the cluster knows itself (s)."""
+    authority = handling(corefile, name).authority
+    line = authority.option("ttl") if authority else None
+    return int(line.arguments[0]) if line and line.arguments and line.arguments[0].isdigit() else DEFAULT_TTL_S
 
 
 def objections(corefile: Corefile) -> Iterator[Problem]:

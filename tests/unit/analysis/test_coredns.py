@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from analysis.coredns import cache_limit, handling, load, zone_forwards
+from analysis.coredns import handling, kept_for, load, own_ttl, zone_forwards
 
 COREFILE = """
 .:53 {
@@ -92,11 +92,26 @@ def test_what_a_forward_leaves_out_is_not_sent_on():
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
-    [("", 0), ("cache", 3600), ("cache 10", 10), ("cache {\n success 9984 20\n}", 20), ("cache 30 cluster.local", 30)],
+    ("lines", "ttl", "expected"),
+    [
+        ("", 30, 0),
+        ("cache", 30, 30),
+        ("cache 10", 30, 10),
+        ("cache 3600", 30, 30),
+        ("cache 3600", 1, 5),
+        ("cache 2", 30, 2),
+        ("cache {\n success 9984 20\n}", 30, 20),
+        ("cache {\n success 9984 600 600\n}", 30, 600),
+        ("cache 30 cluster.local", 60, 30),
+    ],
 )
-def test_a_cache_keeps_answers_for_so_long(lines, expected):
-    assert cache_limit(read(f". {{\n    {lines}\n}}\n").blocks[0]) == expected
+def test_a_cache_keeps_answers_for_so_long(lines, ttl, expected):
+    assert kept_for(read(f". {{\n    {lines}\n}}\n").blocks[0], ttl) == expected
+
+
+def test_the_time_to_live_of_own_names_is_that_of_the_kubernetes_plugin():
+    assert own_ttl(read(COREFILE), "a.b.svc.cluster.local") == 5
+    assert own_ttl(read(COREFILE.replace("fallthrough", "ttl 30\n fallthrough")), "a.b.svc.cluster.local") == 30
 
 
 @pytest.mark.parametrize(
