@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TypeVar
 
+from analysis.facts import Networks
 from analysis.fleet import Fleet
 from probes.cluster import EXECS_AT_ONCE, Cluster
 from probes.errors import ProbeError
@@ -22,11 +23,13 @@ class Mesh:
     Attributes:
         fleet: the environment.
         run_id: the run that everything made through this mesh belongs to.
+        networks: what the cloud says of the regional networks, as far as anybody asks it.
     """
 
-    def __init__(self, fleet: Fleet, run_id: str) -> None:
+    def __init__(self, fleet: Fleet, run_id: str, networks: Callable[[], Networks] = lambda: Networks(())) -> None:
         self.fleet = fleet
         self.run_id = run_id
+        self.networks = networks
         self._clusters: dict[str, Cluster] = {}
         self._opening = threading.Lock()
 

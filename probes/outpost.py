@@ -78,7 +78,7 @@ def run(outpost: Outpost, argv: list[str], *, stdin: bytes = b"", within: timede
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    if process.returncode == SSH_FAILED and _shells(outpost):
+    if process.returncode == SSH_FAILED and uses_ssh(outpost):
         said = stderr[-400:].decode("utf-8", "replace").strip()
         raise ExecFailed(f"{outpost.name}: ssh did not get through: {said or 'it said nothing'}")
     return Completed(process.returncode, stdout, stderr)
@@ -111,6 +111,11 @@ def command_line(outpost: Outpost, argv: list[str]) -> list[str]:
     for _ in range(_shells(outpost)):
         argv = [shlex.join(argv)]
     return [*outpost.command, *argv]
+
+
+def uses_ssh(outpost: Outpost) -> bool:
+    """Whether the way there is SSH."""
+    return _shells(outpost) > 0
 
 
 def _shells(outpost: Outpost) -> int:

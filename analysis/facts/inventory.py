@@ -17,6 +17,7 @@ class Node:
         conditions: (type, status) pairs.
         cpu: what pods may have of it, in thousandths of a processor; None when it does not tell.
         memory: likewise, in bytes.
+        takes_pods: pods without special leave may be put on it: it is not cordoned, and no taint keeps them off.
     """
 
     region: str
@@ -28,6 +29,7 @@ class Node:
     conditions: tuple[tuple[str, str], ...] = ()
     cpu: int | None = None
     memory: int | None = None
+    takes_pods: bool = True
 
     def label(self, key: str) -> str | None:
         """The value of that label, or None."""

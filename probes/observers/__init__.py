@@ -22,6 +22,8 @@ from probes.observers.observer import Observer
 from probes.observers.paths import observe_paths
 from probes.observers.quality import observe_quality
 from probes.observers.reachability import observe_reachability
+from probes.observers.underlay import observe_underlay
+from probes.observers.wire import observe_wire
 
 COMMON: Mapping[str, Observer] = MappingProxyType(
     {
@@ -29,7 +31,9 @@ COMMON: Mapping[str, Observer] = MappingProxyType(
         "reachability": observe_reachability,
         "paths": observe_paths,
         "quality": observe_quality,
+        "underlay": observe_underlay,
         "mtu": observe_mtu,
+        "wire": observe_wire,
     }
 )
 BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(

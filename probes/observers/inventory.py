@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from ipaddress import IPv4Address
+from math import ceil
 
 from analysis.facts import Gap, Inventory, Node, Pod, Service
 from probes.cluster import Cluster, KubeObject
 from probes.deploy import OWNED, RUN, ProbeSet, expired, ipv4_of
 from probes.errors import ProbeError
 from probes.mesh import Mesh
+from probes.quantity import parse_quantity
 
 COLLECTIONS = ("nodes", "pods", "services")
 FINISHED = ("Succeeded", "Failed")
+KEEPS_OFF = ("NoSchedule", "NoExecute")
+THOUSANDTHS = 1000
 MANUAL_TEST_POD = "network-test"
 """What the published walk-through calls the pods that it starts by hand and forgets."""
 
@@ -53,7 +58,16 @@ def read_node(region: str, node: KubeObject) -> Node:
         labels=_pairs(node, "labels"),
         annotations=_pairs(node, "annotations"),
         conditions=tuple(sorted(conditions.items())),
+        cpu=_allocatable(status, "cpu", THOUSANDTHS),
+        memory=_allocatable(status, "memory", 1),
+        takes_pods=takes_pods(node.get("spec") or {}),
     )
+
+
+def takes_pods(spec: KubeObject) -> bool:
+    """Whether pods that tolerate nothing may be put on a node with that spec."""
+    kept_off = any(taint.get("effect") in KEEPS_OFF for taint in spec.get("taints") or [])
+    return not spec.get("unschedulable") and not kept_off
 
 
 def read_pod(region: str, pod: KubeObject) -> Pod:
@@ -78,7 +92,30 @@ def read_pod(region: str, pod: KubeObject) -> Pod:
             for port in container.get("ports") or []
             if port.get("hostPort")
         ),
+        cpu=ceil(THOUSANDTHS * _requested(spec, "cpu")),
+        memory=ceil(_requested(spec, "memory")),
     )
+
+
+def _requested(spec: KubeObject, resource: str) -> Fraction:
+    """What a pod asks for: its containers together, or one that runs before them if that asks for more."""
+
+    def asked(container: KubeObject) -> Fraction:
+        resources = container.get("resources") or {}
+        # A limit without a request is a request too.
+        text = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(resource)
+        return parse_quantity(text) if text is not None else Fraction(0)
+
+    before = [container for container in spec.get("initContainers") or [] if container.get("restartPolicy") != "Always"]
+    beside = [container for container in spec.get("initContainers") or [] if container.get("restartPolicy") == "Always"]
+    together = sum(map(asked, [*(spec.get("containers") or []), *beside]), Fraction(0))
+    overhead = (spec.get("overhead") or {}).get(resource)
+    return max([together, *map(asked, before)]) + (parse_quantity(overhead) if overhead is not None else 0)
+
+
+def _allocatable(status: KubeObject, resource: str, units: int) -> int | None:
+    quantity = (status.get("allocatable") or {}).get(resource)
+    return None if quantity is None else int(units * parse_quantity(quantity))
 
 
 def read_service(region: str, service: KubeObject) -> Service:

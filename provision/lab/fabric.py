@@ -18,6 +18,7 @@ from pathlib import Path
 
 from provision.lab import cloud, kernel, netns
 from provision.lab.cloud import SUBNET_BRIDGE
+from provision.lab.node_files import write_node_files
 from provision.lab.topology import (
     EGRESS,
     INTERNET,
@@ -45,6 +46,8 @@ _SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
+    # Routers answer every packet whose time to live is over, so that many paths can be traced at once.
+    "net/ipv4/icmp_ratelimit": "0",
     # IPv4 only: no router solicitations and duplicate address detection on hundreds of links.
     "net/ipv6/conf/all/disable_ipv6": "1",
     "net/ipv6/conf/default/disable_ipv6": "1",
@@ -111,6 +114,7 @@ def build(topology: LabTopology) -> None:
         KernelError: a command failed.
         OSError: a namespace could not be made.
     """
+    write_node_files(topology)
     for name in namespaces(topology):
         netns.create(name)
         with netns.inside(name):

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from provision.lab import netns
 from provision.lab.agents_config import host_tree
 
-# A node's /sys shows its devices, and the control sockets of its CNI's daemon are where Calico and Cilium put them.
+# A node's /sys shows its devices, the control sockets of its CNI's daemon are where Calico and Cilium put them, and
+# its own files in /etc are where this machine has such a folder.
 _VIEW = """\
 mount -t sysfs sysfs /sys 2>/dev/null
 for cni in calico cilium; do
-    if [ -d "$1/$cni" ]; then mkdir -p "/run/$cni" && mount --bind "$1/$cni" "/run/$cni"; fi
+    if [ -d "$1/var/run/$cni" ]; then mkdir -p "/run/$cni" && mount --bind "$1/var/run/$cni" "/run/$cni"; fi
+done
+for folder in etc/sysctl.d etc/modules-load.d; do
+    if [ -d "$1/$folder" ] && [ -d "/$folder" ]; then mount --bind "$1/$folder" "/$folder"; fi
 done
 shift
 exec "$@"
@@ -23,6 +27,5 @@ def command_at(name: str, argv: Sequence[str]) -> list[str]:
 
     The exit code is the command's, or 127 and 126 as a shell has them, for one that is not there or cannot be run.
     """
-    run = host_tree(name) / "var/run"
-    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, name, str(run)]
+    view = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _VIEW, name, str(host_tree(name))]
     return netns.command(name, [*view, *argv])

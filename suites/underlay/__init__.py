@@ -1,0 +1,1 @@
+"""Underlay: what the mesh lies on."""
