@@ -126,8 +126,11 @@ def read_state(region: str, answer: str) -> RouterState:
     Raises:
         ValueError: it is not all there, or not what the tools write.
     """
+    documents = list(_documents(answer))
+    if len(documents) != len(_COMMANDS):
+        raise ValueError(f"the router has answered {len(documents)} of {len(_COMMANDS)} questions")
     try:
-        routes, links, addresses, ruleset, checked, instances, public = _documents(answer)
+        routes, links, addresses, ruleset, checked, instances, public = documents
         rules: dict[tuple[str, str, str], list[Json]] = {}
         for item in ruleset["nftables"]:
             if rule := item.get("rule"):

@@ -55,6 +55,26 @@ def test_a_security_group_lets_the_operator_in_and_nobody_else(at, source, port,
     assert at("internet", "python3", "-c", KNOCK, str(source), "198.18.1.10", str(port)).stdout.strip() == outcome
 
 
+def test_neither_side_of_a_port_that_no_rule_names_hears_of_the_other(at):
+    denied = at("us-east-1/node-2", "python3", "-c", KNOCK, "10.0.1.11", "10.0.1.10", "9099")
+    allowed = at("us-east-1/node-2", "python3", "-c", KNOCK, "10.0.1.11", "10.0.1.10", "6443")
+
+    assert (denied.stdout.strip(), allowed.stdout.strip()) == ("dropped", "open")
+
+
+def test_a_peering_is_not_transitive(at):
+    detour = (str(EGRESS.address), "via", "169.254.100.1")
+    knock = ("python3", "-c", KNOCK, "10.1.1.11", str(EGRESS.address), str(EGRESS.port))
+    at("us-east-2/vpc", "ip", "route", "add", *detour)
+    try:
+        by_the_peering = at("us-east-2/node-2", *knock)
+    finally:
+        at("us-east-2/vpc", "ip", "route", "delete", *detour)
+    control = at("us-east-2/node-2", *knock)
+
+    assert (by_the_peering.stdout.strip(), control.stdout.strip()) == ("dropped", "open")
+
+
 @pytest.mark.parametrize("place", ["us-east-1/node-1", "us-east-1/us-east-1-node-1"])
 def test_a_node_is_entered_by_name_and_by_alias(at, place):
     assert "10.0.1.10/24" in at(place, "ip", "-br", "address", "show", "eth0").stdout
