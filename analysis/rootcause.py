@@ -109,6 +109,8 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "NET-ROUTE-010": frozenset({"NET-ROUTE-009", "NET-ROUTE-016", "NET-ROUTE-018"}),
     # A node's port may be served by a pod on another node, which packets do not reach when tunnels lead elsewhere.
     "NET-ROUTE-009": frozenset({"MESH-CP-012"}),
+    # What is fragmented or lost for its size is slow.
+    **dict.fromkeys(("NET-MTU-001", "NET-MTU-002", "NET-MTU-003"), frozenset({"NET-POD-012", "NET-POD-013"})),
 }
 """Requirements that explain violations of a lower layer, against the order of layers."""
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from provision.lab.faults.cilium import addressing, control, reachability, routing
+from provision.lab.faults.cilium import addressing, control, mtu, reachability, routing
 
-FAULTS = (*addressing.FAULTS, *routing.FAULTS, *reachability.FAULTS, *control.FAULTS)
+FAULTS = (*addressing.FAULTS, *routing.FAULTS, *mtu.FAULTS, *reachability.FAULTS, *control.FAULTS)
