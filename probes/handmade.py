@@ -14,6 +14,9 @@ IP_IN_IP, UDP = 4, 17
 ETHERTYPE_IPV4 = 0x0800
 GENEVE_CARRIES_ETHERNET = 0x6558
 TTL = 64
+CILIUM_REMOTE_NODE = 6
+"""Where any identifier is taken, it is Cilium's word for who sends: this one is for a node of the mesh."""
+
 SENDER_MAC = bytes.fromhex("020000000001")
 """A locally administered address. Nobody asks who sent a frame in a tunnel, but a device drops what bears its own."""
 
@@ -34,7 +37,7 @@ def wrapped(encapsulation: Encapsulation, packet: bytes, *, vni: int | None, mac
     Args:
         encapsulation: the tunnel's.
         packet: what is inside.
-        vni: the network identifier; 0 for a device that takes any.
+        vni: the network identifier; for a device that takes any, None.
         mac: the far end's own address: a node forwards no frame that is for another.
 
     Raises:
@@ -43,7 +46,7 @@ def wrapped(encapsulation: Encapsulation, packet: bytes, *, vni: int | None, mac
     if encapsulation is Encapsulation.IPIP:
         return packet
     frame = bytes.fromhex(mac.replace(":", "")) + SENDER_MAC + struct.pack("!H", ETHERTYPE_IPV4) + packet
-    identifier = (vni or 0) << 8
+    identifier = (CILIUM_REMOTE_NODE if vni is None else vni) << 8
     if encapsulation is Encapsulation.VXLAN:
         return struct.pack("!II", 0x08 << 24, identifier) + frame
     if encapsulation is Encapsulation.GENEVE:

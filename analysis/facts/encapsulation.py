@@ -42,6 +42,7 @@ class CapturedPacket:
         dont_fragment: DF bit of the outermost header.
         inner_source: source address of the packet inside, None when there is none.
         length: total length of the outermost packet (bytes).
+        marked: it belongs to the capture's own probe.
     """
 
     outer_source: IPv4Address
@@ -53,6 +54,7 @@ class CapturedPacket:
     inner_source: IPv4Address | None
     inner_destination: IPv4Address | None
     length: int
+    marked: bool = True
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ _COMMON = frozenset(
         Capability.DISRUPTION,
         Capability.NODE_SHELL,
         Capability.OUTSIDE,
+        Capability.PACKET_CAPTURE,
         Capability.DATABASE_PODS,
     }
 )
