@@ -62,7 +62,7 @@ PATIENCE_S = 2.0
 
 WITHIN = timedelta(seconds=15)
 TUNNEL_KINDS = {Encapsulation.VXLAN: "vxlan", Encapsulation.GENEVE: "geneve", Encapsulation.IPIP: "ipip"}
-PORTS = {Encapsulation.VXLAN: 4789, Encapsulation.GENEVE: 6081, Encapsulation.IPIP: 0}
+PORTS = {Encapsulation.VXLAN: 4789, Encapsulation.GENEVE: 6081, Encapsulation.IPIP: None}
 """Where a tunnel listens whose device does not tell."""
 
 MARKED = b"mark "
@@ -320,7 +320,7 @@ class _Survey:
                 error = answer if isinstance(answer, ProbeError) else answer[0]["error"]
                 self._missed(host, "tunnel devices", error, "tunnels", "hand_made")
                 continue
-            ends[host] = tunnel_ends(host.region, host.node, answer[0]["links"], TUNNEL_KINDS[self.encapsulation])
+            ends[host] = tunnel_ends(host.region, host.node, answer[0]["links"], self.encapsulation)
             if not ends[host]:
                 kind = TUNNEL_KINDS[self.encapsulation]
                 self._missed(host, "tunnel device", f"there is no device of kind {kind}", "tunnels", "hand_made")
@@ -377,9 +377,8 @@ class _Survey:
                 _address(self._imitated(throw)), _address(throw.pod), throw.pod.udp_port, self._mark(throw, when)
             )
             payload = wrapped(self.encapsulation, packet, vni=throw.end.vni, mac=throw.end.mac)
-            port = throw.end.port or PORTS[self.encapsulation]
             plans.setdefault(sender, [operation])[0]["packets"].append(
-                [str(throw.address), port, b64encode(payload).decode("ascii")]
+                [str(throw.address), throw.end.port or 0, b64encode(payload).decode("ascii")]
             )
         return plans
 
@@ -522,10 +521,16 @@ def aims(sender: ProbePod, hosts: Sequence[ProbePod]) -> list[ProbePod]:
     ]
 
 
-def tunnel_ends(region: str, node: str, links: Iterable[Mapping[str, Any]], kind: str) -> list[TunnelEnd]:
-    """The devices of that kind that are up, the CNI's own before those that somebody else has made."""
+def tunnel_ends(
+    region: str, node: str, links: Iterable[Mapping[str, Any]], encapsulation: Encapsulation
+) -> list[TunnelEnd]:
+    """The devices for it that are up, the CNI's own before those that somebody else has made.
+
+    A device that takes any network identifier says that it has 0.
+    """
+    kind, port = TUNNEL_KINDS[encapsulation], PORTS[encapsulation]
     found = [
-        TunnelEnd(region, node, link["name"], kind, link.get("port"), link.get("vni"), link["mac"])
+        TunnelEnd(region, node, link["name"], kind, link.get("port") or port, link.get("vni") or None, link["mac"])
         for link in links
         if link["kind"] == kind and link["up"]
     ]
