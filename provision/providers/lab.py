@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -179,7 +180,7 @@ def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
         ("kubernetes", f"{server} node agents and controllers"),
         *((part, by_whom.format_map(_Versions())) for part, by_whom in profile.stand_ins),
         *(_UNSIGNED if Capability.BGP in profile.capabilities and not kernel_signs_segments() else ()),
-        ("dns", f"{_version('dnsmasq')} in place of CoreDNS"),
+        ("dns", f"{_version('pdns_recursor')} in place of CoreDNS"),
     )
 
 
@@ -236,6 +237,10 @@ def _router_state(entry: Entry, region: str) -> cloud_facts.RouterState:
     return cloud_facts.read_state(region, done.stdout)
 
 
+_OWN_WORDS = re.compile(r"(?P<name>[A-Za-z]+(?: Recursor)?)(?: [Vv]ersion:?)? (?P<version>\d+(?:\.\d+)+)")
+"""Some begin with the time of day."""
+
+
 class _Versions(dict[str, str]):
     """A tool's version, by its name, looked up when it is asked for."""
 
@@ -244,10 +249,10 @@ class _Versions(dict[str, str]):
 
 
 def _version(tool: str) -> str:
-    """The name and version that the tool itself gives: "BIRD 2.0.12", "Dnsmasq 2.90", "etcd 3.5.1"."""
+    """The name and version that the tool itself gives: "BIRD 2.0.12", "PowerDNS Recursor 4.8.8", "etcd 3.5.1"."""
     path = str(etcd_program()) if tool == "etcd" else shutil.which(tool, path=search_path())
     if path is None:
         return tool
     done = subprocess.run([path, "--version"], capture_output=True, text=True)
-    name, *words = (done.stdout or done.stderr).split()
-    return " ".join([name, *(word for word in words[:2] if word[0].isdigit())])
+    said = _OWN_WORDS.search(done.stdout or done.stderr)
+    return f"{said['name']} {said['version']}" if said else tool

@@ -153,6 +153,8 @@ async def _give(order: str, folder: Path) -> None:
     said = b""
     while folder.exists() and loop.time() < deadline:
         try:
+            if order == _ORDER_RESTART:
+                (folder / server.AGAIN).touch()
             process = await asyncio.create_subprocess_exec(
                 *server.control(order), cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
             )

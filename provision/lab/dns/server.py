@@ -19,6 +19,9 @@ ARGUMENTS, FORWARDS, REFUSED, REFUSAL, LOG = "arguments", "forwards", "refused.l
 ZONES, SERVERS = "zones", "servers"
 """Folders: a file for each local zone, and a folder for each server that runs on the node."""
 
+AGAIN = "again"
+"""A file in a server's folder: the server ends because it is to start again with other arguments."""
+
 _INSIDE = f"/{FOLDER}"
 
 _CONSTANT_ARGUMENTS = {
@@ -27,20 +30,20 @@ _CONSTANT_ARGUMENTS = {
     "daemon": "no",
     "disable-packetcache": "yes",
     "dnssec": "off",
-    "dont-throttle-netmasks": "0.0.0.0/0",  # an upstream that is back is asked at once
     "forward-zones-file": f"{_INSIDE}/{FORWARDS}",
     "hint-file": "no",
     "local-address": "0.0.0.0",  # noqa: S104 - of the pod, as CoreDNS
     "loglevel": "3",
     "lua-config-file": f"{_INSIDE}/recursor.lua",
     "max-mthreads": "256",
-    "network-timeout": "1000",
+    "network-timeout": "1500",
     "nothing-below-nxdomain": "no",
     "pdns-distributes-queries": "no",
     "root-nx-trust": "no",
     "security-poll-suffix": "",
     "serve-rfc1918": "no",
-    "server-down-max-fails": "0",
+    "server-down-max-fails": "1",  # as long as it is taken to be down, the others are asked, or SERVFAIL is said at once
+    "server-down-throttle-time": "1",
     "threads": "1",
     "write-pid": "no",
 }
@@ -60,7 +63,9 @@ trap 'rm -rf "$own"; kill $tail $server 2>/dev/null' EXIT
 trap 'exit 143' TERM
 until test -s {REFUSAL}; do
     pdns_recursor $(cat {ARGUMENTS}) "--socket-dir=$own" & server=$!
-    wait $server || exit
+    wait $server
+    status=$?
+    rm "$own/{AGAIN}" 2>/dev/null || exit $status
 done
 cat {REFUSAL}
 exit 1
