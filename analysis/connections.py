@@ -176,7 +176,7 @@ def judge_store_addresses(plan: Plan, inventory: Inventory, federation: Federati
     opened = {(knock.address, knock.port) for knock in federation.knocks if knock.outcome is ProbeOutcome.OPEN}
     regions = regions_by_mesh_name(plan)
     violations: list[Finding] = []
-    gaps = gap_findings([*inventory.gaps, *federation.gaps])
+    gaps = gap_findings(inventory.gaps) + gap_findings(federation.gaps, "settings", "knocks")
     settings = [setting for setting in federation.settings if setting.remote in regions]
     for setting in settings:
         remote = regions[setting.remote]
@@ -257,7 +257,8 @@ def judge_clusters_connected(plan: Plan, federation: Federation) -> Verdict:
         examined=examined,
         what="directions between clusters",
         violations=violations,
-        gaps=gap_findings(federation.gaps) + unseen_regions(plan, observed, "its connections to the other clusters"),
+        gaps=gap_findings(federation.gaps, "remotes")
+        + unseen_regions(plan, observed, "its connections to the other clusters"),
         remedy="look at the store of the cluster that is not reached, then at its port on the way there",
     )
 
@@ -302,7 +303,8 @@ def judge_settings_complete(plan: Plan, federation: Federation) -> Verdict:
         examined=examined,
         what="settings for other clusters",
         violations=violations,
-        gaps=gap_findings(federation.gaps) + unseen_regions(plan, observed, "its settings for the other clusters"),
+        gaps=gap_findings(federation.gaps, "settings")
+        + unseen_regions(plan, observed, "its settings for the other clusters"),
     )
 
 
@@ -396,7 +398,10 @@ def _observed(federation: Federation) -> set[str]:
     A cluster whose store was read, and of which nothing went unseen, has shown that it knows of no other.
     """
     told = {item.region for family in (federation.remotes, federation.settings, federation.nodes) for item in family}
-    read = {content.region for content in federation.contents} - {gap.region for gap in federation.gaps}
+    unsure = {
+        gap.region for gap in federation.gaps if not gap.parts or {"remotes", "settings", "nodes"} & set(gap.parts)
+    }
+    read = {content.region for content in federation.contents} - unsure
     return told | read
 
 

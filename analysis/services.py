@@ -58,5 +58,6 @@ def judge_global_services(plan: Plan, federation: Federation) -> Verdict:
         examined=sum(region.name in observed for region in plan.regions),
         what="clusters",
         violations=violations,
-        gaps=gap_findings(federation.gaps) + unseen_regions(plan, observed, "its services that span clusters"),
+        gaps=gap_findings(federation.gaps, "services", "remotes")
+        + unseen_regions(plan, observed, "its services that span clusters"),
     )

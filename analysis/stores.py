@@ -70,7 +70,7 @@ def judge_stores_own(plan: Plan, federation: Federation) -> Verdict:
         examined=len([region for region in plan.regions if region.name in read]),
         what="stores",
         violations=violations,
-        gaps=gap_findings(federation.gaps) + unseen_regions(plan, read, "what its store holds"),
+        gaps=gap_findings(federation.gaps, "contents") + unseen_regions(plan, read, "what its store holds"),
     )
 
 
@@ -85,7 +85,7 @@ def judge_remote_access(plan: Plan, federation: Federation) -> Verdict:
         if trial.credential is Credential.REMOTE
     }
     violations: list[Finding] = []
-    gaps = gap_findings(federation.gaps)
+    gaps = gap_findings(federation.gaps, "trials")
     examined = 0
     for source, target in plan.ordered_pairs():
         subject = f"{source.name} -> store of {target.name}"
@@ -137,7 +137,7 @@ def judge_stores_closed(plan: Plan, federation: Federation) -> Verdict:
         if trial.credential in _UNTRUSTED:
             tried[trial.region, trial.credential].append(trial)
     violations: list[Finding] = []
-    gaps = gap_findings(federation.gaps)
+    gaps = gap_findings(federation.gaps, "trials")
     examined = 0
     for region in plan.regions:
         for credential, words in _UNTRUSTED.items():
@@ -182,7 +182,7 @@ def judge_store_certificates(plan: Plan, federation: Federation) -> Verdict:
     """MESH-CP-006: every store's certificate verifies in every other cluster, for the name that is used there."""
     shown = {(item.seen_from, item.region): item for item in federation.certificates}
     violations: list[Finding] = []
-    gaps = gap_findings(federation.gaps)
+    gaps = gap_findings(federation.gaps, "certificates")
     examined = 0
     for source, target in plan.ordered_pairs():
         subject = f"{source.name} -> store of {target.name}"
@@ -244,7 +244,7 @@ def judge_common_authority(plan: Plan, federation: Federation) -> Verdict:
             for setting in strangers
         ],
         gaps=[
-            *gap_findings(federation.gaps),
+            *gap_findings(federation.gaps, "settings", "certificates"),
             *unseen_regions(plan, (setting.region for setting in settings), "the authorities that it trusts"),
             *(
                 Finding(f"{setting.region}: settings for {setting.remote}", "trusted authorities", "none was seen")
@@ -280,7 +280,7 @@ def judge_credentials(plan: Plan, federation: Federation) -> Verdict:
             if (missing := _missing(setting))
         ],
         gaps=[
-            *gap_findings(federation.gaps),
+            *gap_findings(federation.gaps, "settings"),
             *unseen_regions(plan, (setting.region for setting in settings), "its credentials for the other clusters"),
         ],
     )

@@ -86,9 +86,15 @@ def together(deviations: Iterable[tuple[Place, Thing]]) -> list[tuple[frozenset[
     return sorted(things.items(), key=lambda group: -len(group[0]) * len(group[1]))
 
 
-def gap_findings(gaps: Iterable[Gap]) -> list[Finding]:
-    """What could not be observed, as findings of an inconclusive verdict."""
-    return [Finding(f"{gap.region}: {gap.subject}", "to be observed", gap.error) for gap in gaps]
+def gap_findings(gaps: Iterable[Gap], *parts: str) -> list[Finding]:
+    """What could not be observed, as findings of an inconclusive verdict.
+
+    Args:
+        gaps: of a family of facts.
+        parts: the fields of the family that the verdict rests on; all of them, where none is named.
+    """
+    concerning = (gap for gap in gaps if not (parts and gap.parts) or set(parts) & set(gap.parts))
+    return [Finding(f"{gap.region}: {gap.subject}", "to be observed", gap.error) for gap in concerning]
 
 
 def node_gap(node: Node, what: str, gaps: Iterable[Gap]) -> Finding:

@@ -13,8 +13,10 @@ class Gap:
         region: whose fact is missing.
         subject: what was to be observed ("node us-east-1-node-2: BGP sessions").
         error: why it could not be had, in the words of the instrument.
+        parts: the fields of the family that it leaves incomplete; any of them, where none is named.
     """
 
     region: str
     subject: str
     error: str
+    parts: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from probes.mesh import Mesh
 
 KNOCK_TIMEOUT_S = 3.0
 WITHIN = timedelta(seconds=20)
+PARTS = ("knocks",)
+"""The fields of `Federation` that a knock fills."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ def observe_knocks(
     if Capability.NODE_PROBES in mesh.fleet.capabilities:  # without it, what is missing is missing by choice
         covered = {pod.region for pod in hosts}
         silent = [region for region in places if places[region] and region not in covered]
-        gaps += (Gap(region, "knocks from its nodes", "no probe runs in the nodes' network") for region in silent)
+        gaps += (
+            Gap(region, "knocks from its nodes", "no probe runs in the nodes' network", PARTS) for region in silent
+        )
 
     def knock(cluster: Cluster, pod: ProbePod) -> AgentRun:
         targets = [[str(place.address), place.port, ""] for place in places[pod.region]]
@@ -61,7 +65,7 @@ def observe_knocks(
 
     for pod, run in mesh.each(hosts, lambda pod: pod.region, knock):
         if isinstance(run, ProbeError):
-            gaps.append(Gap(pod.region, f"node {pod.node}: knocks at other clusters", str(run)))
+            gaps.append(Gap(pod.region, f"node {pod.node}: knocks at other clusters", str(run), PARTS))
             continue
         batch = run.operations[0]["batches"][0]
         rows = zip(places[pod.region], column(batch, "outcome"), column(batch, "detail"), strict=True)

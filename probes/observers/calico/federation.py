@@ -24,21 +24,20 @@ from analysis.facts import (
     Credential,
     Federation,
     Gap,
-    ProbeOutcome,
     RemoteCluster,
     RemoteSetting,
     StoreCertificate,
     StoreContent,
-    StoreKnock,
 )
 from analysis.plan import Plan
 from analysis.words import listed
 from probes.calico import calico_group, calico_objects
-from probes.client import AgentRun, Operation, column, run_agent
+from probes.client import AgentRun, run_agent
 from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
+from probes.observers.knocks import Place, observe_knocks
 from probes.permissions import CALICO_NAMESPACES
 from probes.tls import Door, let_in, read_authorities, read_certificate, throwaway_credential, tls_operation
 
@@ -48,7 +47,6 @@ TYPHA_SELECTOR = "k8s-app=calico-typha"
 FEDERATION_USER = "system:serviceaccount:kube-system:tigera-federation-remote-cluster"
 FEDERATION_GROUPS = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
 WITHIN = timedelta(seconds=20)
-KNOCK_TIMEOUT_S = 3.0
 
 READ_TRIALS = tuple(("", plural, verb) for plural in ("nodes", "pods") for verb in ("list", "watch"))
 WRITE_TRIALS = tuple(
@@ -136,18 +134,27 @@ def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
             settings += _setting(region, remote, name, view, views)
             words = view.words.get(name) if view.words is not None else NO_TYPHA
             if words is None:
-                gaps.append(Gap(region, f"the connection to {name}", "Typha's log no longer says anything about it"))
+                gaps.append(
+                    Gap(
+                        region,
+                        f"the connection to {name}",
+                        "Typha's log no longer says anything about it",
+                        ("remotes",),
+                    )
+                )
             else:
                 remotes.append(read_remote(region, remote, words))
     links = {(remote.region, remote.remote): remote for remote in remotes}
-    knocks, knock_gaps = _knock(mesh, probe_set, views)
+    knocks, knock_gaps = observe_knocks(
+        mesh, probe_set, {region: _places(plan, region, views) for region in mesh.regions}
+    )
     certificates, trials, door_gaps = _try_doors(mesh, probe_set, views, links)
     return Federation(
         remotes=tuple(remotes),
         settings=tuple(settings),
         certificates=tuple(certificates),
         trials=(*trials, *_account_trials(plan, views, links)),
-        knocks=tuple(knocks),
+        knocks=knocks,
         contents=tuple(read_contents(plan, views)),
         gaps=(*gaps, *knock_gaps, *door_gaps),
     )
@@ -325,34 +332,12 @@ def _internal_ip(node: KubeObject) -> IPv4Address | None:
 # --- the API servers' doors, seen from other clusters -------------------------------------------------------------
 
 
-def _knock(mesh: Mesh, probe_set: ProbeSet, views: Mapping[str, ClusterView]) -> tuple[list[StoreKnock], list[Gap]]:
-    """Knock at the API servers of the other clusters from every node."""
-    plan, hosts = mesh.fleet.plan, probe_set.on_hosts()
-
-    def doors(region: str) -> list[tuple[str, IPv4Address]]:
-        others = (other for other in plan.others(region) if other.name in views)
-        return [(mesh_name(other), address) for other in others for address in views[other.name].doors]
-
-    def run(cluster: Cluster, pod: ProbePod) -> AgentRun:
-        targets = [[str(address), API_SERVER_PORT, ""] for _, address in doors(pod.region)]
-        batch = {"kind": "knock", "targets": targets, "timeout": KNOCK_TIMEOUT_S}
-        operation: Operation = {"op": "probe", "batches": [batch]}
-        return run_agent(cluster, pod.namespace, pod.name, [operation], within=WITHIN, control=pod.control)
-
-    knocks: list[StoreKnock] = []
-    gaps = [] if hosts else [Gap(region, "knocks", "no probe runs in the nodes' network") for region in mesh.regions]
-    for pod, told in mesh.each([pod for pod in hosts if doors(pod.region)], lambda pod: pod.region, run):
-        failure = str(told) if isinstance(told, ProbeError) else told.control_failure
-        if isinstance(told, ProbeError) or failure:
-            gaps.append(Gap(pod.region, f"node {pod.node}: knocks at other clusters' API servers", failure))
-            continue
-        batch = told.operations[0]["batches"][0]
-        rows = zip(doors(pod.region), column(batch, "outcome"), column(batch, "detail"), strict=True)
-        knocks += (
-            StoreKnock(pod.region, pod.node, name, address, API_SERVER_PORT, ProbeOutcome(outcome), detail or "")
-            for (name, address), outcome, detail in rows
-        )
-    return knocks, gaps
+def _places(plan: Plan, region: str, views: Mapping[str, ClusterView]) -> list[Place]:
+    """The API servers of the other clusters."""
+    others = (other for other in plan.others(region) if other.name in views)
+    return [
+        Place(mesh_name(other), address, API_SERVER_PORT) for other in others for address in views[other.name].doors
+    ]
 
 
 def _try_doors(
@@ -385,7 +370,9 @@ def _try_doors(
     for pod, told in mesh.each([pod for pod in sources.values() if targets(pod.region)], lambda pod: pod.region, run):
         failure = str(told) if isinstance(told, ProbeError) else told.control_failure or told.operations[0].get("error")
         if isinstance(told, ProbeError) or failure:
-            gaps.append(Gap(pod.region, "the doors of other clusters' API servers", failure or ""))
+            gaps.append(
+                Gap(pod.region, "the doors of other clusters' API servers", failure or "", ("trials", "certificates"))
+            )
             continue
         answers = told.operations[0]["targets"]
         for number, (name, address) in enumerate(targets(pod.region)):

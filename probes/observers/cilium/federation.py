@@ -61,13 +61,16 @@ class _Seen:
     identities: list[KnownIdentity] = field(default_factory=list)
     health: list[NodeHealth] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    bits: int = IDENTITY_BITS
 
-    def read(self, agent: AgentPod, what: str, answer: Answer, parse: Callable[[str], tuple[T, ...]]) -> tuple[T, ...]:
-        """The parsed answer; nothing, and a gap, when it cannot be had."""
+    def read(
+        self, agent: AgentPod, part: str, what: str, answer: Answer, parse: Callable[[str], tuple[T, ...]]
+    ) -> tuple[T, ...]:
+        """The parsed answer; nothing, and a gap in that part of the facts, when it cannot be had."""
         try:
             return answer.read(parse)
         except ProbeError as error:
-            self.gaps.append(Gap(agent.region, f"node {agent.node}: {what}", str(error)))
+            self.gaps.append(Gap(agent.region, f"node {agent.node}: {what}", str(error), (part,)))
             return ()
 
 
@@ -83,7 +86,7 @@ def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
         else:
             spokesmen.setdefault(agent.region, agent)
             _take(seen, plan, agent, told)
-    stores = observe_stores(mesh, probe_set, spokesmen, tuple(seen.settings))
+    stores = observe_stores(mesh, probe_set, spokesmen, tuple(seen.settings), seen.bits)
     services, untold = _global_services(mesh, spokesmen, seen.nodes)
     return Federation(
         remotes=tuple(seen.remotes),
@@ -103,17 +106,17 @@ def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
 def _take(seen: _Seen, plan: Plan, agent: AgentPod, told: Mapping[str, Answer]) -> None:
     """Add what one agent has said."""
     region, node = agent.region, agent.node
-    status = seen.read(agent, "connections", told["status"], lambda text: (parse_status(text),))
+    status = seen.read(agent, "remotes", "connections", told["status"], lambda text: (parse_status(text),))
     seen.remotes += (remote for one in status for remote in remotes_of(region, node, one))
-    nodes = seen.read(agent, "known nodes", told["nodes"], parse_nodes)
+    nodes = seen.read(agent, "nodes", "known nodes", told["nodes"], parse_nodes)
     seen.nodes += (known_node(region, node, one) for one in nodes)
-    identities = seen.read(agent, "known identities", told["identities"], parse_identities)
-    bits = next((one.identity_bits for one in status), IDENTITY_BITS)
-    seen.identities += known_identities(plan, region, node, identities, bits)
-    health = seen.read(agent, "node health", told["health"], parse_health)
+    identities = seen.read(agent, "identities", "known identities", told["identities"], parse_identities)
+    seen.bits = next((one.identity_bits for one in status), seen.bits)
+    seen.identities += known_identities(plan, region, node, identities, seen.bits)
+    health = seen.read(agent, "health", "node health", told["health"], parse_health)
     seen.health += (node_health(region, node, one) for one in health)
     settings = seen.read(
-        agent, "settings for other clusters", told["settings"], lambda text: read_settings(agent, text)
+        agent, "settings", "settings for other clusters", told["settings"], lambda text: read_settings(agent, text)
     )
     seen.settings |= dict.fromkeys(settings)
 
@@ -185,7 +188,7 @@ def _global_services(
 
     for region, seen in mesh.each_region(look):
         if isinstance(seen, ProbeError):
-            gaps.append(Gap(region, "global services", str(seen)))
+            gaps.append(Gap(region, "global services", str(seen), ("services",)))
         else:
             found += seen
     return found, gaps

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -86,7 +87,7 @@ class _Target:
 
 
 def observe_stores(
-    mesh: Mesh, probe_set: ProbeSet, spokesmen: Mapping[str, AgentPod], settings: Sequence[StoreSetting]
+    mesh: Mesh, probe_set: ProbeSet, spokesmen: Mapping[str, AgentPod], settings: Sequence[StoreSetting], bits: int
 ) -> StoreFacts:
     """Use the stores and knock at them.
 
@@ -95,9 +96,10 @@ def observe_stores(
         probe_set: the probes.
         spokesmen: an agent of each region that answers.
         settings: what all agents were told.
+        bits: how many bits of an identity are its cluster's own.
     """
     targets = _targets(mesh.fleet.plan, settings)
-    parts = (_use(mesh, spokesmen, targets), *_knock(mesh, probe_set, targets))
+    parts = (_use(mesh, spokesmen, targets, bits), *_knock(mesh, probe_set, targets))
     return StoreFacts(
         certificates=tuple(one for part in parts for one in part.certificates),
         trials=tuple(one for part in parts for one in part.trials),
@@ -132,7 +134,7 @@ def region_of(plan: Plan, setting: StoreSetting) -> str | None:
 # --- as an agent ----------------------------------------------------------------------------------------------------
 
 
-def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, list[_Target]]) -> StoreFacts:
+def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, list[_Target]], bits: int) -> StoreFacts:
     """Read and write with the credentials that the region was given, all its stores in one exec."""
     trials: list[AccessTrial] = []
     contents: list[StoreContent] = []
@@ -152,7 +154,7 @@ def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, li
     asking = [region for region in targets if region in spokesmen]
     for region, told in mesh.each(asking, lambda region: region, ask):
         if isinstance(told, ProbeError):
-            gaps.append(Gap(region, "stores of other clusters", str(told)))
+            gaps.append(Gap(region, "stores of other clusters", str(told), ("trials", "contents")))
             continue
         for number, target in enumerate(targets[region]):
             for access in (Access.READ, Access.WRITE):
@@ -161,9 +163,11 @@ def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, li
                 trials.append(AccessTrial(target.region, region, Credential.REMOTE, access, allowed, words))
             if target.counted:
                 try:
-                    contents += counted_content(mesh.fleet.plan, target.region, number, told)
+                    contents += counted_content(mesh.fleet.plan, target.region, number, told, bits)
                 except ProbeError as error:
-                    gaps.append(Gap(target.region, f"what its store holds, seen from {region}", str(error)))
+                    gaps.append(
+                        Gap(target.region, f"what its store holds, seen from {region}", str(error), ("contents",))
+                    )
     return StoreFacts(trials=tuple(trials), contents=tuple(contents), gaps=tuple(gaps))
 
 
@@ -211,7 +215,9 @@ def read_trial(answer: Answer) -> tuple[bool | None, str]:
     return (False if any(refusal in words.lower() for refusal in REFUSALS) else None), words
 
 
-def counted_content(plan: Plan, region: str, number: int, told: Mapping[str, Answer]) -> Iterable[StoreContent]:
+def counted_content(
+    plan: Plan, region: str, number: int, told: Mapping[str, Answer], bits: int
+) -> Iterable[StoreContent]:
     """How much of what a store holds belongs to which cluster.
 
     Raises:
@@ -220,11 +226,12 @@ def counted_content(plan: Plan, region: str, number: int, told: Mapping[str, Ans
     if f"state-{number}" not in told:
         raise ProbeError(f"the store does not answer: {told[f'read-{number}'].words}")
     names = {int(one.cluster_id): mesh_name(one) for one in plan.regions if one.cluster_id}
-    entries: list[StoreEntries] = list(told[f"state-{number}"].read(count_store))
+    count = partial(count_store, identity_bits=bits)
+    entries: list[StoreEntries] = list(told[f"state-{number}"].read(count))
     for what in ("cache", "config"):
         answer = told[f"{what}-{number}"]
         if answer.exit_code == 0:
-            entries += answer.read(count_store)
+            entries += answer.read(count)
     return [
         StoreContent(region, owner, entry.kind, entry.entries, entry.cached)
         for entry in entries
@@ -277,7 +284,7 @@ def _try_doors(
 
     for pod, seen in mesh.each(probers.values(), lambda pod: pod.region, attempt):
         if isinstance(seen, ProbeError):
-            gaps.append(Gap(pod.region, "doors of other clusters' stores", str(seen)))
+            gaps.append(Gap(pod.region, "doors of other clusters' stores", str(seen), ("trials", "certificates")))
             continue
         for target, stranger, answer in seen:
             allowed, words = let_in(answer)

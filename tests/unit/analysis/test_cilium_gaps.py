@@ -159,3 +159,13 @@ def test_a_cluster_that_was_read_and_knows_of_no_other_is_not_connected():
     assert told["MESH-CP-008"].outcome is Outcome.VIOLATED
     unread = world.add("federation", "gaps", SILENT)
     assert verdicts(unread)["MESH-CP-002"].outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_gap_in_one_part_of_a_family_leaves_the_verdicts_about_the_others():
+    gap = Gap("eastus", "doors of other clusters' stores", "timed out", ("trials", "certificates"))
+    assert inconclusive(PERFECT.add("federation", "gaps", gap)) == {
+        "MESH-CP-004",
+        "MESH-CP-005",
+        "MESH-CP-006",
+        "MESH-CP-007",
+    }
