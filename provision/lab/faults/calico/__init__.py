@@ -5,5 +5,14 @@ from __future__ import annotations
 from provision.lab.faults.calico import addressing, control, mtu, reachability, routing
 from provision.lab.faults.calico.place import LAB
 from provision.lab.faults.cloud import cloud_faults
+from provision.lab.faults.underlay import underlay_faults
 
-FAULTS = (*addressing.FAULTS, *cloud_faults(LAB), *routing.FAULTS, *mtu.FAULTS, *reachability.FAULTS, *control.FAULTS)
+FAULTS = (
+    *addressing.FAULTS,
+    *cloud_faults(LAB),
+    *underlay_faults(LAB),
+    *routing.FAULTS,
+    *mtu.FAULTS,
+    *reachability.FAULTS,
+    *control.FAULTS,
+)
