@@ -44,6 +44,8 @@ CONTROL_PLANES = {Cni.CALICO_BGP: "calico-typha", Cni.CILIUM_CLUSTERMESH: "clust
 
 DNS_NAMESPACE = "kube-system"
 COREDNS_CONFIG = "coredns"
+COREDNS_CUSTOM = "coredns-custom"
+COREDNS_DEPLOYMENT = "coredns"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,36 @@ _OBJECTS = {
 def dns_rules() -> tuple[Rule, ...]:
     """What is read of the cluster's DNS."""
     purpose = "to see where DNS sends questions about other clusters"
-    return (Rule("get", "", "configmaps", DNS_NAMESPACE, purpose, COREDNS_CONFIG),)
+    return (
+        *(Rule("get", "", "configmaps", DNS_NAMESPACE, purpose, name) for name in (COREDNS_CONFIG, COREDNS_CUSTOM)),
+        Rule("get", "", "pods/log", DNS_NAMESPACE, "to read whether DNS servers refused their configuration"),
+    )
+
+
+def dns_disruption_rules() -> tuple[Rule, ...]:
+    """What `--allow-disruption` needs besides, of the cluster's DNS."""
+    purpose = "to take a cluster's DNS away for a moment (--allow-disruption)"
+    return (
+        Rule("delete", "", "pods", DNS_NAMESPACE, "to restart a DNS server (--allow-disruption)"),
+        *(
+            Rule(verb, "apps", "deployments/scale", DNS_NAMESPACE, purpose, COREDNS_DEPLOYMENT)
+            for verb in ("get", "update")
+        ),
+    )
+
+
+def database_rules(namespace: str) -> tuple[Rule, ...]:
+    """What is asked in database pods.
+
+    Args:
+        namespace: where they run.
+    """
+    return _exec_rules(namespace, "to see by which names database pods know themselves and each other")
+
+
+def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:
+    """What `--allow-disruption` needs besides, of the database."""
+    return (Rule("delete", "", "pods", namespace, "to recreate a database pod (--allow-disruption)"),)
 
 
 def probe_rules(namespace: str) -> tuple[Rule, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from analysis.fleet import Capability
-from analysis.plan import Cni
+from analysis.plan import Cni, DatabasePlan
 from probes.calico import calico_group, calico_namespace
 from probes.cluster import Cluster
 from probes.errors import ApiError, MissingPermissions, ProbeError
@@ -16,13 +17,17 @@ from probes.permissions import (
     Rule,
     agent_rules,
     cluster_rules,
+    database_disruption_rules,
+    database_rules,
     disruption_rules,
+    dns_disruption_rules,
     dns_rules,
     probe_rules,
 )
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REMEDY = "kubectl --context CONTEXT apply -f docs/rbac.yaml -l 'meshproof/cni!=OTHER'"
+DATABASE_REMEDY = "kubectl --context CONTEXT -n NAMESPACE apply -f docs/rbac-database.yaml"
 OTHER = {Cni.CALICO_BGP: "cilium", Cni.CILIUM_CLUSTERMESH: "calico"}
 """How the roles for the other CNI are labelled."""
 
@@ -44,15 +49,27 @@ def check(mesh: Mesh) -> None:
             problems += [
                 f"{region}: the verifier may not",
                 *(f"  {rule}, needed {rule.purpose}" for rule in missing),
-                f"  do        {_remedy(mesh, region)}",
+                f"  do        {_remedy(mesh, region, missing)}",
             ]
     if problems:
         raise MissingPermissions("\n".join(problems))
 
 
-def _remedy(mesh: Mesh, region: str) -> str:
+def _remedy(mesh: Mesh, region: str, missing: Sequence[Rule] = ()) -> str:
+    """The command, or the two, that grant what is missing."""
     context, other = mesh.fleet.cluster(region).context, OTHER[mesh.fleet.plan.cni]
-    return REMEDY.replace("CONTEXT", context).replace("OTHER", other)
+    namespace = _database_namespace(mesh, region)
+    concerns = [rule for rule in missing if namespace is not None and rule.namespace == namespace]
+    commands = [REMEDY.replace("OTHER", other)] if not concerns or len(concerns) < len(missing) else []
+    commands += [DATABASE_REMEDY.replace("NAMESPACE", namespace or "")] if concerns else []
+    return " && ".join(commands).replace("CONTEXT", context)
+
+
+def _database_namespace(mesh: Mesh, region: str) -> str | None:
+    """Where database pods are to be looked at; None when there are none."""
+    if Capability.DATABASE_PODS not in mesh.fleet.capabilities:
+        return None
+    return (mesh.fleet.plan.database or DatabasePlan()).namespace(region)
 
 
 def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
@@ -64,10 +81,13 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
         missing = [rule for rule in missing if rule.group not in other_groups]
     unlisted = any(rule.resource == "pods" and rule.namespace is None for rule in missing)
     where = _agents_namespace(cluster, cni, unlisted=unlisted)
-    further = [*agent_rules(cni, where)]
+    further, database = [*agent_rules(cni, where)], _database_namespace(mesh, cluster.region)
+    if database is not None:
+        further += database_rules(database)
     if Capability.DISRUPTION in mesh.fleet.capabilities:
-        further += disruption_rules(cni, where)
-    missing += [rule for rule in further if not _allowed(cluster, rule)]
+        further += (*disruption_rules(cni, where), *dns_disruption_rules())
+        further += database_disruption_rules(database) if database is not None else ()
+    missing += [rule for rule in dict.fromkeys(further) if not _allowed(cluster, rule)]
     if not any(rule.resource == "namespaces" for rule in missing) and not _namespace_there(cluster, namespace):
         create = Rule("create", "", "namespaces", None, f"because namespace {namespace} does not exist yet")
         if not _allowed(cluster, create):

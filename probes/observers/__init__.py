@@ -16,6 +16,7 @@ from analysis.plan import Cni
 from probes.deploy import ProbeSet
 from probes.mesh import Mesh
 from probes.observers import calico, cilium
+from probes.observers.dns import observe_dns
 from probes.observers.inventory import observe_inventory
 from probes.observers.mtu import observe_mtu
 from probes.observers.observer import Observer
@@ -34,6 +35,7 @@ COMMON: Mapping[str, Observer] = MappingProxyType(
         "underlay": observe_underlay,
         "mtu": observe_mtu,
         "wire": observe_wire,
+        "dns": observe_dns,
     }
 )
 BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(

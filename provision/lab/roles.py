@@ -12,6 +12,7 @@ from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_A
 from provision.lab.kube.objects import KubeObject
 
 VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
+DATABASE_MANIFEST = VERIFIER_MANIFEST.with_name("rbac-database.yaml")
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ("get", "list", "watch")
@@ -115,6 +116,13 @@ def verifier_roles(namespaces: Iterable[str] | None = None) -> list[KubeObject]:
     made = {obj["metadata"]["name"] for obj in found if obj["kind"] == "Namespace"}
     there = {*namespaces, *made, None}
     return [obj for obj in found if obj["metadata"].get("namespace") in there]
+
+
+def verifier_database_roles(namespace: str) -> list[KubeObject]:
+    """The objects of docs/rbac-database.yaml, as `kubectl -n NAMESPACE apply` makes them."""
+    with DATABASE_MANIFEST.open() as manifest:
+        found = [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
+    return [obj | {"metadata": obj["metadata"] | {"namespace": namespace}} for obj in found]
 
 
 def _cluster_role(name: str, rules: Sequence[_Rule]) -> KubeObject:

@@ -55,6 +55,7 @@ def objects(topology: LabTopology, region: LabRegion, credentials: Iterable[Kube
         *(service_account(*account) for account in (("kube-system", "coredns"), *mesh.service_accounts())),
         *roles.component_roles(topology.cni),
         *roles.verifier_roles(namespaces),
+        *roles.verifier_database_roles((topology.plan.database or DatabasePlan()).namespace(region.name)),
         *(_node(topology, region, node, mesh) for node in region.nodes),
         *mesh.objects(topology, region),
         *_api_service(region),

@@ -9,7 +9,17 @@ from analysis.plan import Cni
 from probes import preflight
 from probes.errors import MissingPermissions
 from probes.mesh import Mesh
-from probes.permissions import CALICO_GROUPS, agent_rules, cluster_rules, disruption_rules, dns_rules, probe_rules
+from probes.permissions import (
+    CALICO_GROUPS,
+    agent_rules,
+    cluster_rules,
+    database_disruption_rules,
+    database_rules,
+    disruption_rules,
+    dns_disruption_rules,
+    dns_rules,
+    probe_rules,
+)
 from provision.environment_file import load_environment
 from provision.lab.control import LabControl
 from provision.provider import NoProgress, provider_for
@@ -26,6 +36,9 @@ ROLES = {
     f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules(CALICO, "calico-system"),
+    f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-disruptor": dns_disruption_rules(),
+    f"{RBAC}/namespaces/{REGION}/roles/meshproof-database-reader": database_rules(REGION),
+    f"{RBAC}/namespaces/{REGION}/roles/meshproof-database-disruptor": database_disruption_rules(REGION),
 }
 
 
@@ -71,6 +84,8 @@ def test_a_rule_less_is_named_before_anything_is_made(lab, verifier, path, rule)
             with pytest.raises(MissingPermissions) as caught:
                 preflight.check(verifier)
             assert str(rule) in str(caught.value)
-            assert f"kubectl --context {REGION} apply -f docs/rbac.yaml" in str(caught.value)
+            database = rule.namespace == REGION
+            command = f"-n {REGION} apply -f docs/rbac-database.yaml" if database else "apply -f docs/rbac.yaml"
+            assert f"kubectl --context {REGION} {command}" in str(caught.value)
     finally:
         control.replace(REGION, path, role)

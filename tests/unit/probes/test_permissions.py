@@ -7,10 +7,20 @@ import pytest
 import yaml
 
 from analysis.plan import Cni
-from probes.permissions import agent_rules, cluster_rules, disruption_rules, dns_rules, probe_rules
+from probes.permissions import (
+    agent_rules,
+    cluster_rules,
+    database_disruption_rules,
+    database_rules,
+    disruption_rules,
+    dns_disruption_rules,
+    dns_rules,
+    probe_rules,
+)
 
 RBAC = Path(__file__).parents[3] / "docs" / "rbac.yaml"
 AGENTS = {Cni.CALICO_BGP: "calico-system", Cni.CILIUM_CLUSTERMESH: "kube-system"}
+DATABASE_RBAC = RBAC.with_name("rbac-database.yaml")
 LABELS = {Cni.CALICO_BGP: "calico", Cni.CILIUM_CLUSTERMESH: "cilium"}
 
 
@@ -22,11 +32,16 @@ def rules_of(cni):
         *probe_rules("meshproof"),
         *agent_rules(cni, where),
         *disruption_rules(cni, where),
+        *dns_disruption_rules(),
+        *database_rules("us-east-1"),
+        *database_disruption_rules("us-east-1"),
     ]
 
 
 def shipped(cni):
-    """The objects that the command in the file's head applies."""
+    """The objects that the commands in the heads of the two files apply, the second one in the database's namespace."""
+    for found in yaml.safe_load_all(DATABASE_RBAC.read_text()):
+        yield found | {"metadata": found["metadata"] | {"namespace": "us-east-1"}}
     for found in yaml.safe_load_all(RBAC.read_text()):
         if found["metadata"].get("labels", {}).get("meshproof/cni", LABELS[cni]) == LABELS[cni]:
             yield found
