@@ -172,7 +172,7 @@ def _too_large(source: LabNode, target: LabNode) -> Confirm:
     """A packet that fits the devices of both nodes is not answered, while a smaller one is."""
 
     def passes(control: Control, size: int) -> bool:
-        ping = ["ping", "-M", "probe", "-c", "1", "-W", "1", "-s", str(size - _HEADERS), str(target.address)]
+        ping = ["ping", "-M", "do", "-c", "1", "-W", "1", "-s", str(size - _HEADERS), str(target.address)]
         return control.run(place(source), ping, check=False).code == 0
 
     return lambda control: passes(control, NARROW) and not passes(control, NARROW + 1)
