@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 
 from analysis.dns import SERVICE_DOMAIN, namespace_of, told, zone_of
-from analysis.facts import DatabaseMember, Dns, DnsAnswer, ProbeOutcome, ProbeProtocol, Purpose
+from analysis.facts import DatabaseMember, Dns, DnsAnswer, ProbeOutcome, ProbeProtocol, Purpose, Underlay
+from analysis.fleet import Stand
 from analysis.plan import DatabasePlan, Plan
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import count, gap_findings, listed
@@ -236,33 +237,49 @@ def judge_tcp(plan: Plan, dns: Dns) -> Verdict:
     )
 
 
-def judge_closed(plan: Plan, dns: Dns) -> Verdict:
+def judge_closed(dns: Dns, underlay: Underlay) -> Verdict:
     """NET-DNS-017: nobody on the internet gets an answer from a cluster's DNS.
 
-    That nothing came back is taken for closed where another port of the node did answer the one who asks, or may: the
-    observer leaves out places from which nodes cannot be reached at all.
+    An address where the operator gets in proves that the internet leads there: only then is a silence a closed port.
     """
-    violations = [
-        Finding(
-            f"{region}: {address} port {port}",
-            "no answer to anybody on the internet",
-            "it answered",
-            "a rule of the security group is open to all, or a load balancer is public",
-        )
-        for region, address, port, outcome in dns.outside
-        if outcome is ProbeOutcome.OPEN
-    ]
-    unsure = [
-        Finding(f"{region}: {address} port {port}", "to be asked from the internet", "the instrument failed")
-        for region, address, port, outcome in dns.outside
+    expected = "cluster DNS answers nobody on the internet"
+    reached = {
+        knock.address
+        for knock in underlay.outside
+        if knock.stand is Stand.OPERATOR and knock.outcome in (ProbeOutcome.OPEN, ProbeOutcome.REFUSED)
+    }
+    answered = [asked for asked in dns.outside if asked[3] is ProbeOutcome.OPEN]
+    unproved = {
+        (region, address): outcome
+        for region, address, _, outcome in dns.outside
         if outcome is ProbeOutcome.INCONCLUSIVE
-    ]
+        or (outcome is not ProbeOutcome.REFUSED and str(address) not in reached and outcome is not ProbeOutcome.OPEN)
+    }
     return conclude(
-        expected="cluster DNS answers nobody on the internet",
+        expected=expected,
         examined=len(dns.outside),
-        what="addresses and ports",
-        violations=violations,
-        gaps=[*gap_findings(dns.gaps, "outside"), *unsure],
+        what="questions from the internet",
+        violations=[
+            Finding(
+                f"{region}: port {port} of {listed(dict.fromkeys(address for _, address, _, _ in asked))}",
+                "no answer to anybody on the internet",
+                "it answers",
+                "a security group lets everybody in, or a load balancer is public",
+            )
+            for (region, port), asked in _by_port(answered).items()
+        ],
+        gaps=[
+            *gap_findings(dns.gaps, "outside"),
+            *(
+                Finding(
+                    f"{region} ({address})",
+                    "an address that the internet leads to, as the operator's knock would show",
+                    "the instrument failed" if outcome is ProbeOutcome.INCONCLUSIVE else "nobody was answered there",
+                )
+                for (region, address), outcome in unproved.items()
+            ),
+        ],
+        remedy="limit the sources of these rules to the node subnets",
     )
 
 
@@ -324,6 +341,17 @@ def _service_name(plan: Plan, region: str) -> str:
 
 def _full_name(plan: Plan, member: DatabaseMember) -> str:
     return f"{member.pod}.{_service_name(plan, member.region)}"
+
+
+OutsideAnswer = tuple[str, IPv4Address, int, ProbeOutcome]
+
+
+def _by_port(answers: Iterable[OutsideAnswer]) -> Mapping[tuple[str, int], list[OutsideAnswer]]:
+    """Answers to the internet, by region and port."""
+    found: defaultdict[tuple[str, int], list[OutsideAnswer]] = defaultdict(list)
+    for answer in answers:
+        found[answer[0], answer[2]].append(answer)
+    return found
 
 
 def _first(name: str) -> str:
