@@ -151,26 +151,18 @@ def judge_tunnel_passes(plan: Plan, inventory: Inventory, wire: OnTheWire) -> Ve
     if plan.encapsulation is Encapsulation.NONE:
         return not_applicable(expected, NOTHING_ENCAPSULATED)
     sent = [each for each in wire.hand_made if each.sender is Sender.MESH_NODE]
-    lost = [each for each in sent if each.arrived is False]
+    lost = [each for each in sent if each.arrived is False and not each.reached]
+    dropped = [each for each in sent if each.arrived is False and each.reached]
     # Where none at all has come, it is rather the instrument that fails.
-    believed = any(each.arrived for each in sent)
-    by_source: defaultdict[NodeKey, set[NodeKey]] = defaultdict(set)
-    how: dict[tuple[NodeKey, NodeKey], str] = {}
-    for each in lost:
-        source, target = (each.from_region, each.from_place), (each.region, each.node)
-        by_source[source].add(target)
-        how[source, target] = each.detail
-    groups: defaultdict[frozenset[NodeKey], set[NodeKey]] = defaultdict(set)
-    for source, targets in by_source.items():
-        groups[frozenset(targets)].add(source)
+    believed = any(each.arrived or each.reached for each in sent)
     findings = [
         Finding(
             f"{name_nodes(sources, inventory)} -> {name_nodes(targets, inventory)}",
             f"{WORDS[plan.encapsulation]} packets to pass",
-            "they were lost: " + listed(sorted({how[a, b] or "on the way" for a in sources for b in targets})),
+            "they were lost on the way",
             "a security group or a packet filter on the way does not let the tunnel's protocol through",
         )
-        for targets, sources in groups.items()
+        for sources, targets in _groups(lost)
     ]
     seen = {(each.from_region, each.from_place) for each in sent} | {(each.region, each.node) for each in sent}
     return conclude(
@@ -195,6 +187,10 @@ def judge_tunnel_passes(plan: Plan, inventory: Inventory, wire: OnTheWire) -> Ve
                 for node in _planned(plan, inventory)
                 if node not in seen
             ),
+        ],
+        warnings=[
+            f"{name_nodes(sources, inventory)} -> {name_nodes(targets, inventory)}: they arrive, and are dropped there"
+            for sources, targets in _groups(dropped)
         ],
     )
 
@@ -264,6 +260,17 @@ def _undirected(plan: Plan, wire: OnTheWire) -> Iterator[Finding]:
     for a, b in plan.ordered_pairs():
         if (a.name, b.name) not in seen:
             yield Finding(f"{a.name} -> {b.name}", "marked packets to be captured", "none were")
+
+
+def _groups(packets: Iterable[HandMadePacket]) -> list[tuple[set[NodeKey], set[NodeKey]]]:
+    """Senders and receivers: senders of packets to the very same nodes stand together."""
+    targets: defaultdict[NodeKey, set[NodeKey]] = defaultdict(set)
+    for each in packets:
+        targets[each.from_region, each.from_place].add((each.region, each.node))
+    groups: defaultdict[frozenset[NodeKey], set[NodeKey]] = defaultdict(set)
+    for source, group in targets.items():
+        groups[frozenset(group)].add(source)
+    return [(sources, set(group)) for group, sources in groups.items()]
 
 
 def _by_target(packets: Iterable[HandMadePacket]) -> Mapping[NodeKey, list[HandMadePacket]]:

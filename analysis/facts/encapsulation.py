@@ -108,6 +108,8 @@ class HandMadePacket:
         address: the outer destination address.
         arrived: the pod's listener saw it; None when that could not be told. A node sends the same packet before and
             after the strangers send theirs: of those, both must have come for True, neither for False.
+        reached: it was captured on the receiving node's underlay interface, whatever became of it then; None when
+            nobody captured there.
     """
 
     sender: Sender
@@ -118,6 +120,7 @@ class HandMadePacket:
     node: str
     address: IPv4Address
     arrived: bool | None
+    reached: bool | None = None
     detail: str = ""
 
 

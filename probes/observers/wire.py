@@ -450,9 +450,8 @@ class _Survey:
         """What became of it."""
         sender, marks = throw.sender, arrived[throw.pod]
         in_mesh = isinstance(sender, ProbePod)
-        told: list[bool] = []
-        if marks is not None:
-            told = [self._key(throw, when) in marks for when in ((BEFORE, AFTER) if in_mesh else (STRANGE,))]
+        times = (BEFORE, AFTER) if in_mesh else (STRANGE,)
+        told = [] if marks is None else [self._key(throw, when) in marks for when in times]
         return HandMadePacket(
             sender=Sender.MESH_NODE if in_mesh else Sender.STRANGER,
             from_region=sender.region,
@@ -462,18 +461,17 @@ class _Survey:
             node=throw.host.node,
             address=throw.address,
             arrived=told[0] if told and len(set(told)) == 1 else None,
-            detail=refused.get(throw.number) or self._how_far(throw, told, captured),
+            reached=self._reached(throw, times, captured),
+            detail=refused.get(throw.number)
+            or ("of two, one before and one after the strangers', only one came" if len(set(told)) > 1 else ""),
         )
 
-    def _how_far(self, throw: Throw, told: Sequence[bool], captured: Mapping[Place, _Taken]) -> str:
-        if len(set(told)) > 1:
-            return "of two, one on each side of the strangers' packets, only one came"
-        if not told or all(told) or throw.host not in captured:
-            return ""
-        when = (BEFORE, AFTER) if isinstance(throw.sender, ProbePod) else (STRANGE,)
-        marks = [self._mark(throw, each) for each in when]
-        came = any(mark in data for _, data in captured[throw.host].packets for mark in marks)
-        return "it came as far as the node, which dropped it" if came else "it did not come as far as the node"
+    def _reached(self, throw: Throw, times: Sequence[str], captured: Mapping[Place, _Taken]) -> bool | None:
+        """Whether the capture at the receiving node has it."""
+        if throw.host not in captured:
+            return None
+        marks = [self._mark(throw, when) for when in times]
+        return any(mark in data for _, data in captured[throw.host].packets for mark in marks)
 
 
 @dataclass(frozen=True)

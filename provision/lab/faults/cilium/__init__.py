@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provision.lab.faults.cilium import addressing, control, mtu, reachability, routing
+from provision.lab.faults.cilium import addressing, control, mtu, reachability, routing, wire
 from provision.lab.faults.cilium.place import LAB
 from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.underlay import underlay_faults
@@ -13,6 +13,7 @@ FAULTS = (
     *underlay_faults(LAB),
     *routing.FAULTS,
     *mtu.FAULTS,
+    *wire.FAULTS,
     *reachability.FAULTS,
     *control.FAULTS,
 )
