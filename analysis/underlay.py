@@ -173,25 +173,26 @@ def judge_reflector_ports(
     """NET-UNDR-009: the BGP ports of route reflectors of different regions are open to each other.
 
     Where BGP is signed (RFC 2385), a kernel is silent to a peer's packets without a signature, and a knock bears none.
-    There a session that is up proves the port, and so does an answer to another node of the same region.
+    There an answer to another node of the same region proves the port, and a session where there is no other node: one
+    that is up outlives many a rule.
     """
     signed = {peering.region for peering in configuration.peerings if peering.authenticated}
     up = {(session.region, session.node, session.peer_address) for session in routing.sessions if session.established}
-    through = {
-        (knock.source.region, knock.target.address)
-        for knock in underlay.knocks
-        if knock.door is Door.BGP and knock.outcome in PROVED
-    }
+    mirrors = {(node.region, node.name) for region in plan.regions for node in reflectors(plan, inventory, region.name)}
+    neighbours: defaultdict[tuple[str, IPv4Address], list[ProbeOutcome]] = defaultdict(list)
+    for knock in underlay.knocks:
+        if knock.door is Door.BGP and (knock.source.region, knock.source.node) not in mirrors:
+            neighbours[knock.source.region, knock.target.address].append(knock.outcome)
 
     def amend(knocker: Knocker, outcome: ProbeOutcome) -> ProbeOutcome:
         source, target = knocker.source, knocker.target
-        if (source.region, source.node, target.address) in up or (target.region, target.node, source.address) in up:
-            return ProbeOutcome.OPEN
-        if source.region in signed and (source.region, target.address) in through:
-            return ProbeOutcome.OPEN
-        return outcome
+        if outcome is not ProbeOutcome.DROPPED or not signed & {source.region, target.region}:
+            return outcome
+        if others := neighbours[source.region, target.address]:
+            return ProbeOutcome.OPEN if PROVED & set(others) else outcome
+        session = (source.region, source.node, target.address), (target.region, target.node, source.address)
+        return ProbeOutcome.OPEN if up & set(session) else ProbeOutcome.INCONCLUSIVE
 
-    mirrors = {(node.region, node.name) for region in plan.regions for node in reflectors(plan, inventory, region.name)}
     return _judge_knocks(
         plan,
         inventory,
