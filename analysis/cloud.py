@@ -20,7 +20,7 @@ from analysis.plan import Plan, RegionPlan
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import gap_findings, listed, unseen_regions
 
-AZURE = "azure"
+UNUSED_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 ALWAYS = "always"
 UNENCAPSULATED = "none"
 
@@ -39,7 +39,7 @@ def judge_one_network_each(plan: Plan, networks: Networks) -> Verdict:
                     "one of them was left behind, or made by somebody else with the same tags",
                 )
             )
-        elif not cidrs and not any(gap.region == region.name for gap in networks.gaps):
+        elif not cidrs and networks.networks and not any(gap.region == region.name for gap in networks.gaps):
             violations.append(Finding(f"region {region.name}", "exactly one network", "no network at all"))
     names = [region.name for region in plan.regions]
     violations += [
@@ -248,7 +248,7 @@ def _astray(
 def _dead_ends(plan: Plan, region: RegionPlan, table: RouteTable) -> Iterator[Finding]:
     """Routes that lead nowhere, but for those of a remote node subnet, which are told already.
 
-    Azure has such routes of its own, for all private ranges that no network uses; they count where they do harm.
+    Azure has such routes for the whole of each private range that no network uses; they count only where they do harm.
     """
     told = [other.node_cidr for other in plan.others(region.name)]
     ours = [each.network or each.node_cidr for each in plan.regions]
@@ -257,7 +257,7 @@ def _dead_ends(plan: Plan, region: RegionPlan, table: RouteTable) -> Iterator[Fi
             continue
         decides = [cidr for cidr in ours for _, decider in _decided(table, cidr) if decider == route]
         remote = any(decider == route for cidr in told for _, decider in _decided(table, cidr))
-        if not remote and (decides or plan.underlay.cloud != AZURE):
+        if not remote and (decides or route.destination not in UNUSED_PRIVATE):
             yield Finding(
                 f"{region.name}: route table {table.name}",
                 "no route that is a dead end",

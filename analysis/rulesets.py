@@ -18,12 +18,14 @@ from analysis.security import (
     FRAGMENTATION_NEEDED,
     Guard,
     Need,
+    admits_strangers,
     blocked_flows,
     door_needs,
     exposed_flows,
     flows_of,
     guards,
     icmp_needs,
+    inner_bgp_needs,
     inside,
     tunnel_needs,
 )
@@ -31,8 +33,8 @@ from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import gap_findings, listed
 
 ADMINISTRATION = {"SSH": PORTS[Door.SSH], "the Kubernetes API": PORTS[Door.API_SERVER]}
-NEIGHBOURS = (Door.KUBELET, Door.API_SERVER, Door.ETCD, Door.TYPHA, Door.BGP, Door.HEALTH)
-"""What nodes of one cluster need of each other."""
+NEIGHBOURS = (Door.KUBELET, Door.API_SERVER, Door.ETCD, Door.TYPHA, Door.HEALTH)
+"""What nodes of one cluster need of each other, beside BGP."""
 
 
 def judge_pings_let_in(plan: Plan, networks: Networks) -> Verdict:
@@ -62,7 +64,13 @@ def judge_stores_let_in(plan: Plan, inventory: Inventory, networks: Networks) ->
 def judge_neighbours_let_in(plan: Plan, inventory: Inventory, networks: Networks) -> Verdict:
     """NET-UNDR-018: security groups let in what the nodes of one cluster need of each other."""
     needs = door_needs(plan, plan_doors(plan, inventory), NEIGHBOURS, across=False)
-    return _judge_needs(plan, networks, needs, "what nodes of one cluster need of each other", inventory)
+    return _judge_needs(
+        plan,
+        networks,
+        [*needs, *inner_bgp_needs(plan)] if needs else [],
+        "what nodes of one cluster need of each other",
+        inventory,
+    )
 
 
 def judge_size_reports_let_in(plan: Plan, networks: Networks) -> Verdict:
@@ -158,9 +166,8 @@ def judge_administration_limited(plan: Plan, networks: Networks) -> Verdict:
         opened: dict[SecurityRule, list[str]] = {}
         for what, ports in ADMINISTRATION.items():
             for port in ports:
-                for part in guard.decide(flows([ANYWHERE], TCP, (port, port)) - known):
-                    # Without operators in the plan, only a rule for everybody is certainly too wide.
-                    if part.allowed and part.rule and (operators or ANYWHERE in part.rule.sources):
+                for part in guard.decide(flows([ANYWHERE], TCP, (port, port))):
+                    if part.allowed and part.rule and admits_strangers(plan, part.rule) and part.flows - known:
                         opened.setdefault(part.rule, []).append(what)
         violations += [
             Finding(

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import chain
 
-from analysis.doors import Doors
+from analysis.doors import CLOSED_TO_THE_INTERNET, PORTS, Doors
 from analysis.facts import Door, Instance, Networks, SecurityGroup, SecurityRule
-from analysis.fleet import Stand
 from analysis.flows import (
     ANYWHERE,
     EVERY_DETAIL,
@@ -58,6 +57,9 @@ NOT_THE_INTERNET = tuple(
 
 CLOUDS_OWN = IPv4Network("168.63.129.16/32")
 """Azure itself: the health probes of its load balancers. No customer's packet bears this source."""
+
+WIDE = 8
+"""Prefix length: shorter ones hold a good part of the internet."""
 
 _DOOR_NAMES = {
     Door.SSH: "SSH",
@@ -226,6 +228,16 @@ def door_needs(plan: Plan, doors: Doors, wanted: Iterable[Door], *, across: bool
     return [Need(region, _DOOR_NAMES[door], needed) for (region, door), needed in found.items()]
 
 
+def inner_bgp_needs(plan: Plan) -> list[Need]:
+    """BGP between the nodes of a cluster and its reflectors, where there is BGP."""
+    return [
+        Need(region.name, _DOOR_NAMES[Door.BGP], flows([region.node_cidr], TCP, (port, port)))
+        for region in plan.regions
+        for port in PORTS[Door.BGP]
+        if region.as_number is not None
+    ]
+
+
 def blocked_flows(found: Sequence[Guard], needs: Sequence[Need]) -> list[Finding]:
     """A finding for each need that the groups of its region do not let in, with the part that they keep out."""
     findings = []
@@ -286,18 +298,26 @@ def internet(plan: Plan) -> Flows:
     return flows([ANYWHERE]) - flows(known)
 
 
-def forbidden_flows(plan: Plan, doors: Doors) -> list[tuple[str, Flows]]:
+def forbidden_flows(doors: Doors) -> list[tuple[str, Flows]]:
     """What must never be let in from the internet, with what it is for."""
-    forbidden = [
+    ports = [
+        *((door, port) for door in CLOSED_TO_THE_INTERNET for port in PORTS[door]),
+        *((Door.MESH_STORE, port) for port in doors.stores),
+        *((Door.DATABASE, port) for port in doors.database),
+    ]
+    return [
         ("the tunnel", flows([ANYWHERE], IPIP)),
         *(("the tunnel", flows([ANYWHERE], UDP, (port, port))) for port in TUNNEL_PORTS),
-        *(
-            (_DOOR_NAMES[door], flows([ANYWHERE], TCP, (port, port)))
-            for door, port in doors.outside(Stand.INTERNET, "")
-        ),
+        *((_DOOR_NAMES[door], flows([ANYWHERE], TCP, (port, port))) for door, port in ports),
     ]
-    outside = internet(plan)
-    return [(what, kind & outside) for what, kind in forbidden]
+
+
+def admits_strangers(plan: Plan, rule: SecurityRule) -> bool:
+    """Its source may be somebody whom the plan does not know.
+
+    Where the plan names no operators, a narrow source may well be one; only a wide one is certainly too much.
+    """
+    return bool(plan.underlay.operators) or any(source.prefixlen < WIDE for source in rule.sources)
 
 
 def exposed_flows(plan: Plan, found: Sequence[Guard], doors: Doors) -> list[Finding]:
@@ -306,13 +326,14 @@ def exposed_flows(plan: Plan, found: Sequence[Guard], doors: Doors) -> list[Find
     An instance without a public address is not exposed, whatever its rules say.
     """
     findings = []
+    outside = internet(plan)
     for guard in found:
         if all(instance.public_address is None for instance in guard.instances):
             continue
         opened: dict[SecurityRule, list[str]] = {}
-        for what, kind in forbidden_flows(plan, doors):
+        for what, kind in forbidden_flows(doors):
             for part in guard.decide(kind):
-                if part.allowed and part.rule:
+                if part.allowed and part.rule and admits_strangers(plan, part.rule) and part.flows & outside:
                     opened.setdefault(part.rule, []).append(f"{listed(part.flows.kinds)} ({what})")
         findings += [
             Finding(
