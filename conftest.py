@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.probing",
     "fixtures.churn",
     "fixtures.outage",
+    "fixtures.nameservers",
     "fixtures.peering",
     "fixtures.requirements",
     "fixtures.lease",

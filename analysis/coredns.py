@@ -149,10 +149,10 @@ def falls_through(directive: Directive, name: str) -> bool:
     return line is not None and (not line.arguments or any(within(name, canonical(zone)) for zone in line.arguments))
 
 
-def kept_for(block: ServerBlock, ttl: int) -> int:
-    """For how long at most the server keeps an answer that may be kept for `ttl` (s); 0 without a cache."""
+def kept_for(block: ServerBlock, ttl: int, name: str) -> int:
+    """For how long at most the server keeps an answer about a name that may be kept for `ttl` (s); 0 without a cache."""
     cache = block.first("cache")
-    if cache is None:
+    if cache is None or not _cached(cache, name):
         return 0
     success = cache.option("success")
     numbers = [int(word) for word in success.arguments[1:] if word.isdigit()] if success else []
@@ -161,6 +161,16 @@ def kept_for(block: ServerBlock, ttl: int) -> int:
     limit = numbers[0] if numbers else CACHE_LIMIT_S
     least = numbers[1] if len(numbers) > 1 else CACHE_LEAST_S
     return max(min(ttl, limit), min(least, limit))
+
+
+def _cached(cache: Directive, name: str) -> bool:
+    """Whether the cache is for that name: of its zones, if it names some, and not disabled for it."""
+    zones = [word for word in cache.arguments if not word.isdigit()]
+    disabled = [
+        line.arguments[1:] for line in cache.block if line.name == "disable" and line.arguments[:1] == ("success",)
+    ]
+    without = any(not names or any(within(name, canonical(zone)) for zone in names) for names in disabled)
+    return not without and (not zones or any(within(name, canonical(zone)) for zone in zones))
 
 
 def own_ttl(corefile: Corefile, name: str) -> int:

@@ -259,8 +259,8 @@ def judge_caches(plan: Plan, dns: Dns) -> Verdict:
         name = f"name.{found.zone}"
         there, here = handling(corefiles[other.name], name), handling(corefiles[region.name], name)
         ttl = own_ttl(corefiles[other.name], name)
-        kept_there = kept_for(there.block, ttl) if there.block else 0
-        kept_here = kept_for(here.block, ttl) if here.block else 0
+        kept_there = kept_for(there.block, ttl, name) if there.block else 0
+        kept_here = kept_for(here.block, ttl, name) if here.block else 0
         if kept_there + kept_here > limit:
             violations.append(
                 Finding(

@@ -102,11 +102,13 @@ def test_what_a_forward_leaves_out_is_not_sent_on():
         ("cache 2", 30, 2),
         ("cache {\n success 9984 20\n}", 30, 20),
         ("cache {\n success 9984 600 600\n}", 30, 600),
-        ("cache 30 cluster.local", 60, 30),
+        ("cache 30 west.org", 60, 30),
+        ("cache 30 east.org", 60, 0),
+        ("cache 30 {\n disable denial\n disable success org\n}", 60, 0),
     ],
 )
 def test_a_cache_keeps_answers_for_so_long(lines, ttl, expected):
-    assert kept_for(read(f". {{\n    {lines}\n}}\n").blocks[0], ttl) == expected
+    assert kept_for(read(f". {{\n    {lines}\n}}\n").blocks[0], ttl, "a.west.org") == expected
 
 
 def test_the_time_to_live_of_own_names_is_that_of_the_kubernetes_plugin():
