@@ -130,3 +130,49 @@ def test_a_listener_shows_the_way_there_alone(find):
     found = find(LISTEN, narrow_back)
     assert limit(found) == (1500, 1501, "local")
     assert (found["by"], found["segment"]) == ("udp", 1448)
+
+
+SINK = f"""
+import socket
+server = socket.create_server(("0.0.0.0", {PORT + 1}))
+while True:
+    connection, peer = server.accept()
+    connection.send(b"{IDENTITY} %s %d\\n" % (peer[0].encode(), peer[1]))
+    total = 0
+    while data := connection.recv(1 << 18):
+        total += len(data)
+    connection.send(b"%d\\n" % total)
+"""
+STARVED = (
+    "echo 'table inet t { chain forward { type filter hook forward priority 0; "
+    "iifname near meta length > 1000 quota over 200 kbytes drop; }; }' | ip netns exec router nft -f -\n"
+)
+
+
+@pytest.fixture
+def transfer(make_pod):
+    """Sends a megabyte from near to far, after some more commands."""
+    if subprocess.run([*PREFIX, "true"], capture_output=True).returncode:
+        pytest.skip("this host lets an ordinary user make no network namespace")
+
+    def send(*changes):
+        listen = f"ip netns exec far python3 -I -c '{SINK}' > /dev/null 2>&1 &\n"
+        wait = f"until ip netns exec far grep -q :{PORT + 1:04X} /proc/net/tcp; do :; done\n"
+        pod = make_pod(*PREFIX, "sh", "-c", "".join([PATH, listen, wait, *changes, 'exec "$@"']), "sh")
+        operation = {"target": [FAR, PORT + 1, IDENTITY], "bytes": 1 << 20, "seconds": 8, "rounds": 1}
+        return pod.run({"op": "transfer", **operation, "patience": 0.5}).operations[0]["rounds"][0]
+
+    return send
+
+
+def test_a_transfer_that_flows_tells_no_stall(transfer):
+    done = transfer()
+    assert done["bytes"] == 1 << 20
+    assert done["stall"] < 0.5
+
+
+def test_a_transfer_that_stands_still_is_broken_off_and_says_for_how_long(transfer):
+    done = transfer(STARVED)
+    assert 0 < done["bytes"] < 1 << 20
+    assert done["stall"] > 0.5
+    assert done["retransmits"] > 0
