@@ -27,8 +27,8 @@ from analysis.flows import (
 from analysis.security import Part, decide, flows_of
 
 # A small world, in which every packet can be tried: addresses, protocols and ports at the edges of what rules speak of.
-ADDRESSES = [int(IPv4Address("10.0.0.0")) + offset for offset in range(16)] + [0, int(IPv4Address("192.0.2.1"))]
-PORTS = [0, 3, 4, 5, 21, 22, 23, 65535]
+ADDRESSES = [int(IPv4Address("10.0.0.0")) + offset for offset in (0, 1, 3, 4, 7, 8, 15, 16)] + [0]
+PORTS = [0, 3, 4, 5, 22, 65535]
 ICMP_KINDS = [(3, 0), (3, 4), (8, 0), (8, 1)]
 PACKETS = [
     (source, protocol, detail)
@@ -43,7 +43,7 @@ PACKETS = [
 ]
 Packet = tuple[int, int, int]
 
-A_FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+A_FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 networks = st.sampled_from(
     [
