@@ -1,7 +1,7 @@
 """Faults of what is on the wire: encapsulation that is missing, wrong, filtered, or taken from anybody.
 
 Those that lead a node's packets elsewhere do so by a routing rule and a table of its own: routing daemons, agents and
-the main table all stay as they should be, and only the wire tells.
+the main table all stay as they should be.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ ELSEWHERE = 99
 others but the one for the node's own addresses."""
 
 _PREFERENCE = 5
+_BARE = frozenset({"NET-ROUTE-009", "NET-ROUTE-010", "NET-POD-007", "NET-UNDR-013", "NET-UNDR-016"})
+"""What a way past the tunnel has: another route, where all tables are read; more hops; rules of the cloud that nobody
+planned."""
+
 _WRONG_DEVICE = "wrong0"
 
 
@@ -34,8 +38,7 @@ def bare_both_ways(lab: LabTopology, a: LabNode, b: LabNode) -> Fault:
         requirement="NET-MTU-005",
         steps=(*_carried_bare(lab, a, b), *_led_bare(lab, a, b), *_led_bare(lab, b, a)),
         confirm=_is_led_by(a, b, lab.region(a.region).gateway),
-        # More hops; rules and switches of the cloud that nobody planned.
-        follows=frozenset({"NET-MTU-004", "NET-POD-007", "NET-UNDR-013", "NET-UNDR-016"}),
+        follows=_BARE | {"NET-MTU-004"},
     )
 
 
@@ -48,7 +51,7 @@ def bare_one_way(lab: LabTopology, a: LabNode, b: LabNode) -> Fault:
         requirement="NET-MTU-004",
         steps=(*_carried_bare(lab, a, b), *_led_bare(lab, a, b)),
         confirm=_is_led_by(a, b, lab.region(a.region).gateway),
-        follows=frozenset({"NET-MTU-005", "NET-POD-007", "NET-UNDR-013", "NET-UNDR-016"}),
+        follows=_BARE | {"NET-MTU-005"},
     )
 
 
