@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from provision.lab import images
 from provision.lab.agents_config import FABRIC_READY, AgentsConfig, ClusterAccess, host_tree
-from provision.lab.dns.cluster import ClusterDns
+from provision.lab.dns.cluster import ClusterDns, CorefileDelivery
+from provision.lab.host import coredns_program
 from provision.lab.kube.client import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, ApiClient, Reflector
 from provision.lab.kube.controllers.run import run_controllers
 from provision.lab.kube.identities import CONTROLLER_MANAGER, KUBE_PROXY, NODE_AGENT, Identity
@@ -96,7 +97,11 @@ class Agents:
         config_maps = Reflector(client, CONFIG_MAPS, namespace="kube-system")
         proxy = ServiceProxy(services, slices, [node.netns for node in region.nodes], region.plan.pod_cidr)
         names = [node.name for node in region.nodes]
-        dns = ClusterDns(services, slices, config_maps, names, region.plan.dns_address)
+        dns = (
+            CorefileDelivery(config_maps, names)
+            if coredns_program()
+            else ClusterDns(services, slices, config_maps, names, region.plan.dns_address)
+        )
         for reflector in (services, slices, config_maps):
             tasks.create_task(reflector.run())
         tasks.create_task(proxy.run(self._fabric_ready))

@@ -14,6 +14,7 @@ from pathlib import Path
 from provision.errors import ProvisionError
 
 USER_NAMESPACE_OPTION = "--user"
+COREDNS_VARIABLE = "MESHPROOF_COREDNS"
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _TOOLS = {
@@ -91,6 +92,23 @@ def etcd_program() -> Path:
             "or name the folder it is in by KUBEBUILDER_ASSETS",
         )
     return Path(found).resolve()
+
+
+def coredns_program() -> Path | None:
+    """The CoreDNS to run in place of what plays it: what $MESHPROOF_COREDNS names, else one on the path.
+
+    Raises:
+        LabUnavailableError: the variable names no program.
+    """
+    named = os.environ.get(COREDNS_VARIABLE)
+    found = shutil.which(named or "coredns", path=search_path())
+    if named and found is None:
+        raise LabUnavailableError(
+            "no CoreDNS there",
+            observed=f"--coredns or {COREDNS_VARIABLE} names {named}, which is no program",
+            remedy="name the program itself, or leave it away: then another DNS server plays CoreDNS",
+        )
+    return Path(found).resolve() if found else None
 
 
 def search_path() -> str:

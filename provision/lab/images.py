@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.lab.dns import server
-from provision.lab.host import etcd_program
+from provision.lab.host import coredns_program, etcd_program
 
 BIRD_SOCKET = "/var/run/calico/bird.ctl"
 BIRD_CONFIG = "/var/run/calico/bird.cfg"
@@ -75,6 +75,8 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
     if command := container.get("command"):
         return resolve([*command, *args])
     image = container["image"]
+    if _name(image).endswith("coredns") and coredns_program():
+        return resolve(["sh", "-c", server.REAL_CONTAINER_SCRIPT])
     if entry_point := _stand_in(image, _ENTRYPOINTS):
         return resolve([*entry_point, *args])
     if argv := args or _stand_in(image, _COMMANDS):
@@ -87,6 +89,8 @@ def container_programs(container: Mapping[str, Any]) -> dict[str, Path]:
     name = _name(container["image"])
     if name.endswith("cilium/cilium"):
         return dict.fromkeys(_CILIUM_TOOLS, _CILIUM_TOOL)
+    if name.endswith("coredns") and (program := coredns_program()):
+        return {"coredns": program}
     return {"etcd": etcd_program()} if name.endswith("etcd") else {}
 
 

@@ -204,7 +204,10 @@ def _listen() -> socket.socket:
 def _create_pki(folder: LabFolder, region: LabRegion) -> ClusterPki:
     addresses: dict[str, IPv4Address] = {node.name: node.address for node in region.nodes}
     return create_cluster_pki(
-        folder.pki, region.name, addresses, [node.address for node in region.nodes if node.is_control_plane]
+        folder.pki,
+        region.name,
+        addresses,
+        [region.plan.service_cidr[1], *(node.address for node in region.nodes if node.is_control_plane)],
     )
 
 

@@ -57,6 +57,10 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
         ("discovery.k8s.io", ("endpointslices",), _READ),
         ("", ("events",), ("create", "patch", "update")),
     ),
+    "meshproof:coredns": (
+        ("", ("endpoints", "services", "pods", "namespaces"), ("list", "watch")),
+        ("discovery.k8s.io", ("endpointslices",), ("list", "watch")),
+    ),
 }
 
 _MESH_ROLES: dict[Cni, dict[str, tuple[_Rule, ...]]] = {
@@ -91,6 +95,7 @@ _SUBJECTS: dict[str, KubeObject] = {
     "cilium": {"kind": "ServiceAccount", "name": "cilium", "namespace": "kube-system"},
     "cilium-operator": {"kind": "ServiceAccount", "name": "cilium-operator", "namespace": "kube-system"},
     "meshproof:kube-proxy": {"apiGroup": _RBAC, "kind": "User", "name": KUBE_PROXY.user},
+    "meshproof:coredns": {"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"},
 }
 
 

@@ -142,7 +142,7 @@ def _dns(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
             port["nodePort"] = region.dns_port
         services.append(entrance)
     spec = {
-        "containers": [_coredns_container()],
+        "containers": [_coredns_container(region)],
         "dnsPolicy": "Default",
         "serviceAccountName": "coredns",
         "terminationGracePeriodSeconds": 1,
@@ -172,10 +172,15 @@ def _dns_service(name: str, protocols: tuple[str, ...]) -> KubeObject:
     }
 
 
-def _coredns_container() -> dict[str, Any]:
+def _coredns_container(region: LabRegion) -> dict[str, Any]:
     return {
         "name": "coredns",
         "image": COREDNS_IMAGE,
+        # What CoreDNS finds the API server by. Kubelets tell all containers; the lab's tell the one that asks.
+        "env": [
+            {"name": "KUBERNETES_SERVICE_HOST", "value": str(region.plan.service_cidr[1])},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": "443"},
+        ],
         "ports": [
             {"name": "dns", "containerPort": 53, "protocol": "UDP"},
             {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
@@ -218,7 +223,7 @@ def _corefile(topology: LabTopology, region: LabRegion) -> str:
         disable denial cluster.local
     }}
     loop
-    reload
+    reload 2s 1s
     loadbalance
 }}
 {forwards}"""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -59,23 +59,14 @@ class ClusterDns:
 
     async def run(self) -> None:
         """Run until cancelled. The reflectors are run by others."""
-        reflectors = (self._services, self._slices, self._config_maps)
-        changed = asyncio.Event()
-        for reflector in reflectors:
-            reflector.add_handler(lambda _change: changed.set())
-        await synced(*reflectors)
-        changed.set()
         async with asyncio.TaskGroup() as orders:
-            while True:
-                await changed.wait()
-                await asyncio.sleep(SETTLE_S)
-                changed.clear()
+            async for _ in _changes(self._services, self._slices, self._config_maps):
                 for order, folder in self._update():
                     orders.create_task(_give(order, folder))
 
     def _update(self) -> Iterator[tuple[str, Path]]:
         """Bring all files up to date; what to tell which servers."""
-        pieces = self._pieces()
+        pieces = _pieces(self._config_maps)
         zones: dict[tuple[str, int], str] = {}
         for node in self._nodes:
             restart = bool(pieces) and node.configure(pieces, self._address)
@@ -92,13 +83,27 @@ class ClusterDns:
                 order = _ORDER_RESTART if restart else _ORDER_RELOAD
                 yield from ((order, folder) for folder in server.servers(node.folder))
 
-    def _pieces(self) -> tuple[tuple[str, str], ...]:
-        """The Corefile and what it may import; nothing when there is none, which changes nothing for those who run."""
-        corefile = (self._config_maps.get("coredns", NAMESPACE) or {}).get("data") or {}
-        custom = (self._config_maps.get(_CUSTOM, NAMESPACE) or {}).get("data") or {}
-        if "Corefile" not in corefile:
-            return ()
-        return (PIECE, corefile["Corefile"]), *((f"{_CUSTOM}/{key}", text) for key, text in sorted(custom.items()))
+
+class CorefileDelivery:
+    """Brings CoreDNS itself its configuration, as kubelets do within a minute; it finds out all the rest alone.
+
+    Args:
+        config_maps: reflector of the ConfigMaps of kube-system.
+        nodes: the nodes that its pods may run on.
+    """
+
+    def __init__(self, config_maps: Reflector, nodes: Iterable[str]) -> None:
+        self._config_maps = config_maps
+        self._folders = [host_tree(node) / server.FOLDER for node in nodes]
+
+    async def run(self) -> None:
+        """Run until cancelled. The reflector is run by others."""
+        async for _ in _changes(self._config_maps):
+            # What is imported before what imports it.
+            for name, text in reversed(_pieces(self._config_maps)):
+                config_map, _, key = name.partition("/")
+                for folder in self._folders:
+                    _write(folder / server.CUSTOM / key if config_map == _CUSTOM else folder / key, text)
 
 
 class _NodeDns:
@@ -144,6 +149,29 @@ class _NodeDns:
         """Every DNS pod of the node shows these lines in its log."""
         with (self.folder / server.LOG).open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
+
+
+async def _changes(*reflectors: Reflector) -> AsyncIterator[None]:
+    """Once when all is known, and again after each change; changes that come close together count as one."""
+    changed = asyncio.Event()
+    for reflector in reflectors:
+        reflector.add_handler(lambda _change: changed.set())
+    await synced(*reflectors)
+    changed.set()
+    while True:
+        await changed.wait()
+        await asyncio.sleep(SETTLE_S)
+        changed.clear()
+        yield
+
+
+def _pieces(config_maps: Reflector) -> tuple[tuple[str, str], ...]:
+    """The Corefile and what it may import; nothing when there is none, which changes nothing for those who run."""
+    corefile = (config_maps.get("coredns", NAMESPACE) or {}).get("data") or {}
+    custom = (config_maps.get(_CUSTOM, NAMESPACE) or {}).get("data") or {}
+    if server.COREFILE not in corefile:
+        return ()
+    return (PIECE, corefile[server.COREFILE]), *((f"{_CUSTOM}/{key}", text) for key, text in sorted(custom.items()))
 
 
 async def _give(order: str, folder: Path) -> None:

@@ -15,7 +15,8 @@ from provision.lab.dns.translation import Translation
 FOLDER = "var/run/coredns"
 """In a node's host tree, and in the pods that mount it."""
 
-ARGUMENTS, FORWARDS, REFUSED, REFUSAL, LOG = "arguments", "forwards", "refused.lua", "refusal", "log"
+COREFILE, CUSTOM = "Corefile", "custom"
+ARGUMENTS, FORWARDS, UNANSWERED, REFUSAL, LOG = "arguments", "forwards", "unanswered.lua", "refusal", "log"
 ZONES, SERVERS = "zones", "servers"
 """Folders: a file for each local zone, and a folder for each server that runs on the node."""
 
@@ -42,8 +43,8 @@ _CONSTANT_ARGUMENTS = {
     "root-nx-trust": "no",
     "security-poll-suffix": "",
     "serve-rfc1918": "no",
-    "server-down-max-fails": "1",  # as long as it is taken to be down, the others are asked, or SERVFAIL is said at once
-    "server-down-throttle-time": "1",
+    "server-down-max-fails": "1",
+    "server-down-throttle-time": "1",  # so long only the others are asked, or SERVFAIL is said at once
     "threads": "1",
     "write-pid": "no",
 }
@@ -71,6 +72,13 @@ cat {REFUSAL}
 exit 1
 """
 
+REAL_CONTAINER_SCRIPT = f"""\
+cd {_INSIDE} || exit
+until test -s {COREFILE}; do sleep 0.02; done
+exec coredns -conf {COREFILE}
+"""
+"""What a container runs where there is a CoreDNS: it needs no more than its configuration."""
+
 
 def files(translation: Translation) -> dict[str, str]:
     """What lies in the folder for a server to start with that configuration, zone files aside, by name."""
@@ -79,14 +87,14 @@ def files(translation: Translation) -> dict[str, str]:
     arguments = {
         **_CONSTANT_ARGUMENTS,
         "auth-zones": zones,
-        "lua-dns-script": f"{_INSIDE}/{REFUSED}" if translation.refused else "",
+        "lua-dns-script": f"{_INSIDE}/{UNANSWERED}" if translation.unanswered else "",
         "max-cache-ttl": lifetime,
         "max-negative-ttl": lifetime,
     }
     return {
         "recursor.conf": "",  # it insists on having one, and is to take no notice of the machine's own
         "recursor.lua": LUA_CONFIGURATION,
-        REFUSED: _refusing_script(translation),
+        UNANSWERED: _codes_script(translation),
         FORWARDS: "".join(
             f"+{zone}={';'.join(f'{address}:{port}' for address, port in targets)}\n"
             for zone, targets in translation.forwarded.items()
@@ -105,17 +113,19 @@ def control(command: str) -> tuple[str, ...]:
     return ("rec_control", "--config-dir=.", "--socket-dir=.", command)
 
 
-def _refusing_script(translation: Translation) -> str:
-    """Has names refused for whose longest zone nobody answers."""
-    answered = dict.fromkeys((*translation.local, *translation.forwarded), "false")
-    verdicts = answered | dict.fromkeys(sorted(translation.refused), "true")
-    table = ", ".join(f'["{zone.rstrip(".")}."] = {verdict}' for zone, verdict in verdicts.items())
+def _codes_script(translation: Translation) -> str:
+    """Answers with a mere code the names for whose longest zone nobody answers."""
+    zones: dict[str, str] = dict.fromkeys((*translation.local, *translation.forwarded), "false")
+    zones |= {zone: f"pdns.{code}" for zone, code in translation.unanswered.items()}
+    table = ", ".join(f'["{zone.rstrip(".")}."] = {code}' for zone, code in zones.items())
     return f"""\
-local refused = {{ {table} }}
+local codes = {{ {table} }}
 function preresolve(dq)
     local name = newDN(dq.qname:toString():lower())
-    while refused[name:toString()] == nil and name:chopOff() do end
-    dq.rcode = pdns.REFUSED
-    return refused[name:toString()] == true
+    while codes[name:toString()] == nil and name:chopOff() do end
+    local code = codes[name:toString()]
+    if not code then return false end
+    dq.rcode = code
+    return true
 end
 """

@@ -13,6 +13,9 @@ PIECE = "coredns/Corefile"
 PATH = "/etc/coredns/Corefile"
 """Where CoreDNS finds its configuration, by which its messages call it."""
 
+_SILENT = frozenset({"bind", "health", "pprof", "ready", "reload", "root", "tls"})
+"""Plugins that see no questions."""
+
 _REVERSE = ("in-addr.arpa", "ip6.arpa")
 
 
@@ -35,13 +38,14 @@ class Translation:
     Attributes:
         local: zones that are answered from the cluster's own objects, and the lifetime of their records (s).
         forwarded: zones whose questions are sent on, and to whom.
-        refused: zones for which nobody answers.
+        unanswered: zones for which nobody answers, and with which code then: REFUSED where nothing is configured,
+            SERVFAIL where plugins are that pass a question on to a next one, and there is none.
         keep_s: for how long at most an answer of somebody else is kept.
     """
 
     local: Mapping[str, int] = field(default_factory=dict)
     forwarded: Mapping[str, tuple[tuple[IPv4Address, int], ...]] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
+    unanswered: Mapping[str, str] = field(default_factory=dict)
     keep_s: int = 0
 
 
@@ -62,7 +66,7 @@ def translate(pieces: Sequence[tuple[str, str]], resolver: str, own: Sequence[IP
     servers = _nameservers(resolver)
     local: dict[str, int] = {}
     forwarded: dict[str, tuple[tuple[IPv4Address, int], ...]] = {}
-    unanswered = {"."}
+    unanswered = {".": "REFUSED"}
     for block, address in _plain_addresses(corefile):
         local |= {zone: own_ttl(corefile, zone) for zone in _kubernetes_zones(block, address.zone)}
         for forward in forwards_of(block):
@@ -71,10 +75,14 @@ def translate(pieces: Sequence[tuple[str, str]], resolver: str, own: Sequence[IP
             _refuse_loop(block, zone, targets, own)
             if zone not in local:
                 forwarded.setdefault(zone, targets)
-        unanswered.add(address.zone)
-    limits = [kept_for(block, CACHE_LIMIT_S) for block, address in _plain_addresses(corefile) if address.zone != "."]
-    refused = frozenset(zone for zone in unanswered if zone not in local and zone not in forwarded)
-    return Translation(local, forwarded, refused, max(limits, default=0))
+        unanswered[address.zone] = "REFUSED" if _is_idle(block) else "SERVFAIL"
+    limits = [
+        kept_for(block, CACHE_LIMIT_S, address.zone)
+        for block, address in _plain_addresses(corefile)
+        if address.zone != "."
+    ]
+    unanswered = {zone: code for zone, code in unanswered.items() if zone not in local and zone not in forwarded}
+    return Translation(local, forwarded, unanswered, max(limits, default=0))
 
 
 def _plain_addresses(corefile: Corefile) -> list[tuple[ServerBlock, Address]]:
@@ -85,6 +93,11 @@ def _plain_addresses(corefile: Corefile) -> list[tuple[ServerBlock, Address]]:
         for address in block.addresses
         if (address.scheme, address.port) == ("dns", PORTS["dns"])
     ]
+
+
+def _is_idle(block: ServerBlock) -> bool:
+    """Whether none of its plugins has to do with questions."""
+    return all(directive.name in _SILENT for directive in block.directives)
 
 
 def _kubernetes_zones(block: ServerBlock, zone: str) -> list[str]:

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from provision.lab.dns.records import zone_file
-from provision.lab.dns.server import ARGUMENTS, FORWARDS, REFUSED, files
+from provision.lab.dns.server import ARGUMENTS, FORWARDS, UNANSWERED, files
 from provision.lab.dns.translation import PIECE, CorefileError, translate
 
 DNS = IPv4Address("172.20.0.10")
@@ -41,7 +41,7 @@ def test_the_other_regions_zones_are_forwarded_to_their_dns_addresses(seeded):
         "us-east-2.svc.cluster.local": ((IPv4Address("172.21.0.10"), 53),),
         "us-west-1.svc.cluster.local": ((IPv4Address("172.22.0.10"), 53),),
     }
-    assert not translation.refused
+    assert not translation.unanswered
 
 
 def test_the_own_zone_is_answered_and_kept_as_long_as_the_corefile_says(seeded):
@@ -54,12 +54,18 @@ def test_answers_of_others_are_kept_as_long_as_their_zones_say():
     assert translated(ROOT + "east.svc.cluster.local {\n forward . 10.0.0.1\n cache 10\n}\n").keep_s == 10
 
 
-def test_a_block_that_nobody_answers_for_and_what_is_in_no_block_are_refused():
-    translation = translated("cluster.local {\n kubernetes\n}\neast.svc.cluster.local {\n errors\n}\n")
-    assert translation.refused == {".", "east.svc.cluster.local"}
-    script = files(translation)[REFUSED]
-    assert '["."] = true' in script
-    assert '["east.svc.cluster.local."] = true' in script
+def test_what_is_in_no_block_is_refused_and_a_block_without_an_end_fails():
+    translation = translated(
+        "cluster.local {\n kubernetes\n}\neast.svc.cluster.local {\n errors\n}\nwest.svc.cluster.local {\n ready\n}\n"
+    )
+    assert translation.unanswered == {
+        ".": "REFUSED",
+        "east.svc.cluster.local": "SERVFAIL",
+        "west.svc.cluster.local": "REFUSED",
+    }
+    script = files(translation)[UNANSWERED]
+    assert '["."] = pdns.REFUSED' in script
+    assert '["east.svc.cluster.local."] = pdns.SERVFAIL' in script
     assert '["cluster.local."] = false' in script
 
 
