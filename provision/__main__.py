@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up(options: argparse.Namespace) -> int:
     """Bring a lab up and leave it running."""
     from provision.lab import state
+    from provision.lab.host import COREDNS_VARIABLE
     from provision.lab.kube.real.assets import find_assets
     from provision.lab.launcher import await_stage, launch, let_live
     from provision.lab.stages import Stage
@@ -96,6 +97,8 @@ def up(options: argparse.Namespace) -> int:
     began = time.monotonic()
     topology = _topology(options)
     kube_assets = find_assets(options.kube_assets)
+    if options.coredns is not None:
+        os.environ[COREDNS_VARIABLE] = options.coredns
     folder = state.claim(topology.name)
     with _status_line(topology.name) as line:
         try:
@@ -327,6 +330,12 @@ def _parser() -> argparse.ArgumentParser:
         "--kube-assets",
         metavar="DIR",
         help="run on the kube-apiserver and etcd of this folder (default: $KUBEBUILDER_ASSETS, else the lab's own)",
+    )
+    sub.add_argument(
+        "--coredns",
+        metavar="PROGRAM",
+        help="answer names with this CoreDNS (default: $MESHPROOF_COREDNS, one on the PATH, else another server "
+        "that plays it)",
     )
 
     sub = command("down", down, "take a lab down, running or dead, and leave nothing of it")

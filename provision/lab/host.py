@@ -14,8 +14,10 @@ from pathlib import Path
 from provision.errors import ProvisionError
 
 USER_NAMESPACE_OPTION = "--user"
-COREDNS_VARIABLE = "MESHPROOF_COREDNS"
+COREDNS_VARIABLE, COREDNS_OPTION = "MESHPROOF_COREDNS", "--coredns"
 
+_NO_COREDNS = f"name another, or none: without {COREDNS_VARIABLE}, and CoreDNS on the PATH, another server plays it"
+_TIMEOUT_S = 30.0
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _TOOLS = {
     "unshare": "util-linux",
@@ -105,10 +107,29 @@ def coredns_program() -> Path | None:
     if named and found is None:
         raise LabUnavailableError(
             "no CoreDNS there",
-            observed=f"--coredns or {COREDNS_VARIABLE} names {named}, which is no program",
-            remedy="name the program itself, or leave it away: then another DNS server plays CoreDNS",
+            where=f"{COREDNS_OPTION} or {COREDNS_VARIABLE}: {named}",
+            expected="the program itself",
+            remedy=_NO_COREDNS,
         )
     return Path(found).resolve() if found else None
+
+
+def coredns_version() -> str | None:
+    """What the CoreDNS that is to run says of itself: "CoreDNS 1.12.1"; None when there is none.
+
+    Raises:
+        LabUnavailableError: as `coredns_program`; or it does not run here.
+    """
+    program = coredns_program()
+    if program is None:
+        return None
+    try:
+        done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LabUnavailableError(
+            "that CoreDNS does not run here", where=str(program), observed=str(error), remedy=_NO_COREDNS
+        ) from None
+    return done.stdout.split("\n")[0].replace("-", " ")
 
 
 def search_path() -> str:

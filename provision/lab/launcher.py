@@ -25,7 +25,15 @@ from provision.errors import ProvisionError
 from provision.lab import seed
 from provision.lab.agents_config import AgentsConfig, ClusterAccess
 from provision.lab.container import STAY, ContainerConfig
-from provision.lab.host import USER_NAMESPACE_OPTION, etcd_program, isolation, search_path
+from provision.lab.host import (
+    COREDNS_VARIABLE,
+    USER_NAMESPACE_OPTION,
+    coredns_program,
+    coredns_version,
+    etcd_program,
+    isolation,
+    search_path,
+)
 from provision.lab.kube.identities import ADMIN, VERIFIER, Identity
 from provision.lab.kube.pki import ClusterPki, KubeContext, create_cluster_pki, write_kubeconfig
 from provision.lab.kube.real.assets import KubeAssets
@@ -114,6 +122,7 @@ def launch(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         api=api,
         api_server=kube_assets.summary if kube_assets else "",
+        coredns=coredns_version() or "",
     )
     write_state(folder, state)
     _write_environment(folder, topology)
@@ -318,8 +327,10 @@ def _container_environment() -> dict[str, str]:
     """Ours, without what would change how Python runs there; the lab's modules come from this project first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     modules = filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH")))
+    coredns = coredns_program()
     return {
         **kept,
+        **({COREDNS_VARIABLE: str(coredns)} if coredns else {}),
         "PATH": search_path(),
         "PYTHONPATH": os.pathsep.join(modules),
         "PYTHONSAFEPATH": "1",

@@ -78,6 +78,7 @@ class LabState:
         created: when, in RFC 3339 form.
         api: URL of each region's API server; empty until the lab has a process of its own.
         api_server: what serves the API: "kube-apiserver v1.36.3 and etcd 3.6.8"; empty for the lab's own.
+        coredns: "CoreDNS 1.12.1" where it runs itself; empty where another server plays it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class LabState:
     created: str
     api: Mapping[str, str]
     api_server: str = ""
+    coredns: str = ""
 
 
 @dataclass(frozen=True)

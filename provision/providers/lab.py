@@ -65,7 +65,7 @@ class LabProvider:
                 for region in environment.regions
             ),
             capabilities=profile.capabilities,
-            stand_ins=stand_ins(profile, lab.state.api_server),
+            stand_ins=stand_ins(profile, lab.state.api_server, lab.state.coredns),
             state_dir=str(lab.folder.path),
             probe_image=environment.probes.image,
             probe_namespace=environment.probes.namespace,
@@ -166,12 +166,13 @@ class LabProvider:
 _UNSIGNED = (("BGP passwords", "configured and not in force: this kernel cannot sign TCP segments"),)
 
 
-def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
+def stand_ins(profile: Profile, api_server: str, coredns: str = "") -> tuple[tuple[str, str], ...]:
     """The parts of a lab that play a real one, for the header of every report.
 
     Args:
         profile: the lab's.
         api_server: which one it is where it is Kubernetes' own, with its version; else empty.
+        coredns: its name and version where it runs itself; else empty.
     """
     own = "the lab's own"
     server = f"{api_server}, with {own}" if api_server else f"{own} API server,"
@@ -180,7 +181,7 @@ def stand_ins(profile: Profile, api_server: str) -> tuple[tuple[str, str], ...]:
         ("kubernetes", f"{server} node agents and controllers"),
         *((part, by_whom.format_map(_Versions())) for part, by_whom in profile.stand_ins),
         *(_UNSIGNED if Capability.BGP in profile.capabilities and not kernel_signs_segments() else ()),
-        ("dns", f"{_version('pdns_recursor')} in place of CoreDNS"),
+        ("dns", coredns or f"{_version('pdns_recursor')} in place of CoreDNS"),
     )
 
 
