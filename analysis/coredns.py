@@ -150,7 +150,7 @@ def falls_through(directive: Directive, name: str) -> bool:
 
 
 def kept_for(block: ServerBlock, ttl: int, name: str) -> int:
-    """For how long at most the server keeps an answer about a name that may be kept for `ttl` (s); 0 without a cache."""
+    """For how long at most the server keeps an answer about that name (s), whose time to live is `ttl`."""
     cache = block.first("cache")
     if cache is None or not _cached(cache, name):
         return 0

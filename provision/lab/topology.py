@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
@@ -69,6 +70,9 @@ _PUBLIC_ADDRESSES = IPv4Network("198.18.0.0/16")
 """RFC 2544 keeps 198.18.0.0/15 for such networks; each region has a /24 of it."""
 
 _BULK_BYTES = 4 << 20
+_DNS_CHANGE = timedelta(seconds=10)
+"""Names are kept for a fifth of the time that the published Corefiles keep them for, so changes are seen sooner."""
+
 _EXTERNAL_NAME = "www.example.net"
 _DATABASE_CPU, _DATABASE_MEMORY = 500, 1 << 30
 """What a database pod asks for: half a processor and 1 GiB, of which no process in a lab takes notice."""
@@ -240,7 +244,7 @@ class LabTopology:
             encapsulation=Encapsulation.VXLAN,
             regions=tuple(region.plan for region in self.regions),
             services_routed=self.cni is Cni.CALICO_BGP,
-            budgets=Budgets(),
+            budgets=Budgets(dns_change=_DNS_CHANGE),
             database=DatabasePlan(
                 namespaces=tuple((region.name, region.name) for region in self.regions),
                 cpu=_DATABASE_CPU,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from provision.lab.faults.cilium import addressing, control, mtu, reachability, routing, wire
 from provision.lab.faults.cilium.place import LAB
 from provision.lab.faults.cloud import cloud_faults
+from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.underlay import underlay_faults
 
 FAULTS = (
@@ -16,4 +17,5 @@ FAULTS = (
     *wire.FAULTS,
     *reachability.FAULTS,
     *control.FAULTS,
+    *dns_faults(LAB),
 )
