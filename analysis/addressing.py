@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from ipaddress import IPv4Network
 from itertools import combinations
 
-from analysis.facts import Addressing, Block, Inventory, MeshConfiguration, Networks, Pool
+from analysis.facts import Addressing, Block, Inventory, MeshConfiguration, Network, Networks, Pool
 from analysis.plan import Plan, RegionPlan
 from analysis.prefixes import ADDRESS_BITS, PrefixTable, overlaps
 from analysis.rootcause import Layer
@@ -41,15 +42,14 @@ def judge_networks_disjoint(plan: Plan, networks: Networks) -> Verdict:
 
 
 def judge_subnets_as_planned(plan: Plan, networks: Networks) -> Verdict:
-    """NET-ADDR-002: subnets lie inside their network, and the planned node subnet is one of them."""
+    """NET-ADDR-002: subnets lie inside their network, and the planned node subnet is one of them.
+
+    Where a region has further networks (NET-UNDR-001), only the one that is meant is looked at.
+    """
     violations: list[Finding] = []
     warnings: list[str] = []
     examined = 0
-    planned = {region.name: region for region in plan.regions}
-    for network in networks.networks:
-        region = planned.get(network.region)
-        if region is None:
-            continue
+    for region, network in _meant(plan, networks):
         where = f"the network of {network.region}"
         if region.network is not None and network.cidr != region.network:
             violations.append(Finding(where, str(region.network), str(network.cidr)))
@@ -70,6 +70,14 @@ def judge_subnets_as_planned(plan: Plan, networks: Networks) -> Verdict:
         gaps=gap_findings(networks.gaps) + _unknown_networks(plan, networks),
         warnings=warnings,
     )
+
+
+def _meant(plan: Plan, networks: Networks) -> Iterator[tuple[RegionPlan, Network]]:
+    """The network of each region: the planned one, else that which serves the nodes, else any."""
+    for region in plan.regions:
+        found = [network for network in networks.networks if network.region == region.name]
+        found.sort(key=lambda network: (network.cidr != region.network, region.node_cidr not in network.subnets))
+        yield from ((region, network) for network in found[:1])
 
 
 def judge_pod_ranges_disjoint(plan: Plan, addressing: Addressing) -> Verdict:

@@ -17,7 +17,6 @@ from provision.faults import Command, Confirm, Control, Fault, Patch
 from provision.lab.cloud import (
     ANYBODY,
     FORWARDED,
-    ICMP,
     SUBNET_BRIDGE,
     TABLE,
     TCP,
@@ -27,17 +26,19 @@ from provision.lab.cloud import (
     security_group,
 )
 from provision.lab.faults.steps import kernel_routes, object_says
-from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, VXLAN_PORT, LabRegion, LabTopology
+from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, LabRegion, LabTopology
 
 CALICO = "/apis/crd.projectcalico.org/v1"
 
 SEVERED = frozenset({"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005"})
 """What is lost when nodes of two regions cannot reach each other on the underlay."""
 
+CUT_OFF = frozenset({"NET-POD-009", "NET-UNDR-012", "NET-UNDR-014"})
+"""What is lost with the way to the internet; whether a port is closed to it cannot be told then."""
+
 SECOND_NETWORK = IPv4Network("10.77.0.0/16")
 _FORGOTTEN = IPv4Network("10.78.0.0/16")
-_FORMER_OPERATOR = "198.51.100.21"
-_ETCD, _KUBELET = 2379, 10250
+_ETCD = 2379
 
 Change = Callable[[str], str]
 """From a chain as `nft` lists it to what it is to be."""
@@ -171,11 +172,7 @@ def cloud_faults(lab: LabTopology) -> tuple[Fault, ...]:
         *_rules_of_the_cloud(lab, first, second, third),
         _store_open_to_the_world(lab, third),
         _ssh_open_to_the_world(lab, second),
-        _operator_locked_out(lab, third),
         _tunnel_not_let_in(lab, second),
-        _pings_not_let_in(lab, third),
-        _control_plane_not_let_in(lab, second),
-        _kubelet_not_let_in(lab, first),
     )
 
 
@@ -209,7 +206,7 @@ def _no_default_route(region: LabRegion) -> Fault:
         requirement="NET-UNDR-002",
         steps=(RouteChanged(region, "default", None),),
         confirm=lambda control: not kernel_routes(control, router(region), "default"),
-        follows=frozenset({"NET-POD-009", "NET-UNDR-012"}),
+        follows=CUT_OFF,
     )
 
 
@@ -221,7 +218,7 @@ def _gateway_detached(region: LabRegion) -> Fault:
         requirement="NET-UNDR-002",
         steps=(LinkShut(region, INTERNET),),
         confirm=_link_is_shut(region, INTERNET),
-        follows=frozenset({"NET-POD-009", "NET-UNDR-012"}),
+        follows=CUT_OFF,
     )
 
 
@@ -290,7 +287,6 @@ def _rules_of_the_cloud(lab: LabTopology, first: LabRegion, second: LabRegion, t
         yield _one_rule_more(lab, first)
         yield _one_rule_less(lab, third)
     else:
-        yield _bgp_not_let_in(lab, third)
         yield _bare_in_the_subnet(first)
 
 
@@ -318,17 +314,6 @@ def _peering_forbids(region: LabRegion, other: LabRegion, switch: str, follows: 
             )
         ),
         follows=follows,
-    )
-
-
-def _bgp_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    return Fault(
-        name="bgp-not-let-in",
-        summary=f"the security group of {region.name} does not let in BGP; sessions that stand go on",
-        layer=Layer.UNDERLAY,
-        requirement="NET-UNDR-009",
-        steps=(group_changed(lab, region, without_rule("bgp")),),
-        confirm=group_says(lab, region, '"bgp"', says=False),
     )
 
 
@@ -397,103 +382,23 @@ def _ssh_open_to_the_world(lab: LabTopology, region: LabRegion) -> Fault:
     )
 
 
-def _operator_locked_out(lab: LabTopology, region: LabRegion) -> Fault:
-    name = "NsgRuleSSH" if lab.cloud == AZURE else "ssh"
-    return Fault(
-        name="operator-locked-out",
-        summary=f"the security group of {region.name} opens SSH to an address that the operator does not have any more",
-        layer=Layer.UNDERLAY,
-        requirement="NET-UNDR-012",
-        steps=(group_changed(lab, region, from_sources(name, _FORMER_OPERATOR)),),
-        confirm=group_says(lab, region, rf'ip saddr {_FORMER_OPERATOR} tcp dport 22 .*comment "(\d+ )?{name}"'),
-        follows=frozenset({"NET-UNDR-013", "NET-UNDR-015"}),
-    )
-
-
 def _tunnel_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    port = CILIUM_PORT if lab.cloud == AZURE else VXLAN_PORT
-    return _not_let_in(
-        lab,
-        region,
-        name="tunnel-not-let-in",
-        what="what encapsulates pod traffic",
-        requirement="NET-UNDR-010",
-        missing="vxlan",
-        kept_out=SecurityRule("DenyUnknownUdp", False, UDP, _peered(lab), ports=(port, port), priority=400),
-        follows=SEVERED | {"NET-POD-006"},
-    )
-
-
-def _pings_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    return _not_let_in(
-        lab,
-        region,
-        name="pings-not-let-in",
-        what="pings",
-        requirement="NET-UNDR-006",
-        missing="ping",
-        kept_out=SecurityRule("DenyPing", False, ICMP, _peered(lab), icmp=(8, None), priority=400),
-        follows=frozenset(),
-    )
-
-
-def _control_plane_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    return _not_let_in(
-        lab,
-        region,
-        name="control-plane-not-let-in",
-        what="what other clusters ask its mesh control plane",
-        requirement="NET-UNDR-011",
-        missing="kubernetes-api",
-        kept_out=SecurityRule(
-            "DenyStore", False, TCP, _peered(lab), ports=(region.store_port, region.store_port), priority=400
-        ),
-        follows=frozenset({"NET-UNDR-012"}),
-    )
-
-
-def _kubelet_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    return _not_let_in(
-        lab,
-        region,
-        name="kubelet-not-let-in",
-        what="what its own control plane asks its kubelets",
-        requirement="NET-UNDR-018",
-        missing="kubelet",
-        kept_out=SecurityRule("DenyKubelet", False, TCP, _peered(lab), ports=(_KUBELET, _KUBELET), priority=400),
-        follows=frozenset(),
-    )
-
-
-def _not_let_in(
-    lab: LabTopology,
-    region: LabRegion,
-    *,
-    name: str,
-    what: str,
-    requirement: str,
-    missing: str,
-    kept_out: SecurityRule,
-    follows: frozenset[str],
-) -> Fault:
-    """The region's nodes do not get what they need: for want of a rule on AWS, because of one more on Azure."""
+    """For want of a rule on AWS, because of one more on Azure."""
     if lab.cloud == AZURE:
-        change, sign = with_rule(kept_out), group_says(lab, region, kept_out.name)
+        networks = tuple(each.plan.network for each in lab.regions if each.plan.network)
+        rule = SecurityRule("DenyUdp", False, UDP, networks, ports=(CILIUM_PORT, CILIUM_PORT), priority=400)
+        change, sign = with_rule(rule), group_says(lab, region, rule.name)
     else:
-        change, sign = without_rule(missing), group_says(lab, region, f'"{missing}"', says=False)
+        change, sign = without_rule("vxlan"), group_says(lab, region, '"vxlan"', says=False)
     return Fault(
-        name=name,
-        summary=f"the security group of {region.name} does not let in {what}",
+        name="tunnel-not-let-in",
+        summary=f"the security group of {region.name} does not let in what encapsulates the traffic of pods",
         layer=Layer.UNDERLAY,
-        requirement=requirement,
+        requirement="NET-UNDR-010",
         steps=(group_changed(lab, region, change),),
         confirm=sign,
-        follows=follows,
+        follows=SEVERED | {"NET-POD-006"},
     )
-
-
-def _peered(lab: LabTopology) -> tuple[IPv4Network, ...]:
-    return tuple(region.plan.network for region in lab.regions if region.plan.network)
 
 
 def _priority(lab: LabTopology, number: int) -> int | None:
