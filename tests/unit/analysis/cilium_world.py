@@ -51,7 +51,7 @@ from analysis.facts import (
     StoreKnock,
 )
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan
-from tests.unit.analysis.world import TCP_PORT, World
+from tests.unit.analysis.world import TCP_PORT, World, packet_sizes
 
 NAMES = ("eastus", "westus", "northeurope")
 SERVICES = IPv4Network("10.43.0.0/16")
@@ -153,6 +153,7 @@ def perfect_cilium(*, nodes: int = 3, pods_per_node: int = 1) -> World:
         ),
         components=_components(mesh),
         federation=_federation(mesh),
+        mtu=packet_sizes(mesh.plan, matrix),
     )
 
 

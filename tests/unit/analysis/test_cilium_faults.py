@@ -476,7 +476,7 @@ CONTROL_PLANE = [
         lambda w: w.edit(
             "components", "datapaths", lambda d: replace(d, encapsulation="geneve", port=6081), where(region=NORTH)
         ),
-        ("MESH-CP-014",),
+        ("MESH-CP-014", "NET-MTU-006"),
         ("all 3 nodes of northeurope", "tunnel vxlan port 8472", "tunnel geneve port 6081"),
     ),
     Fault(
@@ -519,7 +519,7 @@ CONTROL_PLANE = [
             "pods",
             Pod(EAST, "kube-flannel", "kube-flannel-ds-x", NODE, address("10.1.1.5"), True, "Running", True),
         ),
-        ("MESH-CP-017",),
+        ("MESH-CP-017", "NET-MTU-011"),
         ("a pod of Flannel",),
     ),
     Fault(
@@ -530,7 +530,7 @@ CONTROL_PLANE = [
             lambda n: replace(n, annotations=(("k3s.io/node-args", '["server"]'),)),
             where(name=NODE),
         ),
-        ("MESH-CP-017",),
+        ("MESH-CP-017", "NET-MTU-011"),
         ("--flannel-backend=none", "--disable-network-policy"),
     ),
     Fault(

@@ -122,7 +122,7 @@ def test_a_tunnel_whose_far_end_cannot_be_told_is_no_next_hop():
 
 def test_a_device_that_is_not_listed_is_of_no_known_kind():
     world = PERFECT.edit("forwarding", "links", gone, lambda link: link.node == "us-east-1-node-2")
-    assert inconclusive(world) == {"NET-ROUTE-010"}
+    assert inconclusive(world) == {"NET-ROUTE-010", "NET-MTU-011"}
 
 
 def unwell(world, node, lost):

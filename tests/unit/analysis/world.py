@@ -10,6 +10,7 @@ from analysis.facts import (
     Addressing,
     AgentHealth,
     Block,
+    BulkTransfer,
     ClusterIdentity,
     Component,
     Components,
@@ -23,10 +24,12 @@ from analysis.facts import (
     Inventory,
     Link,
     MeshConfiguration,
+    Mtu,
     Network,
     Networks,
     Node,
     NodeOverride,
+    PathMtu,
     PathQuality,
     Paths,
     Peering,
@@ -36,6 +39,7 @@ from analysis.facts import (
     ProbeOutcome,
     ProbeProtocol,
     ReachabilityMatrix,
+    Refusal,
     RegionPairQuality,
     RibRoute,
     Routing,
@@ -67,6 +71,7 @@ class World:
     quality: PathQuality
     components: Components
     federation: Federation = field(default_factory=Federation)
+    mtu: Mtu = field(default_factory=Mtu)
 
     def edit(self, family: str, collection: str, change: Callable, where: Callable = lambda item: True) -> World:
         """A world in which `change` was applied to the items that `where` picks; items changed to None are gone.
@@ -114,6 +119,7 @@ def perfect(*, regions: int = 3, nodes: int = 4, pods_per_node: int = 1) -> Worl
             )
         ),
         components=_components(topology),
+        mtu=packet_sizes(topology.plan, matrix),
     )
 
 
@@ -380,6 +386,21 @@ def _paths(topology: LabTopology, matrix: ReachabilityMatrix) -> Paths:
     return Paths(
         services,
         tuple(EgressProbe(pod, egress.address, egress.port, ProbeOutcome.OPEN, addresses[pod.node]) for pod in pods),
+    )
+
+
+def packet_sizes(plan: Plan, matrix: ReachabilityMatrix) -> Mtu:
+    """Paths between regions that take 1450 bytes between pods and 1500 between nodes, and transfers that flow."""
+
+    def path(source: Endpoint, target: Endpoint) -> PathMtu:
+        size = 1500 if source.on_host else 1450
+        return PathMtu(source, target, size, None, size, size + 1, Refusal.LOCAL, reported=size, segment=size - 52)
+
+    ends = matrix.endpoints
+    last = {end.region: end for end in ends if not end.on_host}.values()
+    return Mtu(
+        tuple(path(a, b) for a in ends for b in ends if a.region != b.region and a.on_host is b.on_host),
+        tuple(BulkTransfer(a, b, plan.bulk_bytes, plan.bulk_bytes, 0.4, 0.02, 0) for a in last for b in last if a != b),
     )
 
 

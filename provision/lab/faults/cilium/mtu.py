@@ -13,6 +13,8 @@ from provision.lab.faults.steps import object_says, place, table_is_loaded
 from provision.lab.topology import CILIUM_PORT, UNDERLAY_MTU, LabRegion
 
 _DONT_FRAGMENT = 0x4000
+_LARGE_ANSWERS = frozenset({f"MESH-CP-{number:03}" for number in (2, 3, 4, 5, 6, 7, 9, 18)})
+"""What is asked of the stores from nodes of another region: certificates and lists are larger than the hop takes."""
 
 
 def _restarted_with(region: LabRegion, setting: str, value: str) -> Restarted:
@@ -32,7 +34,7 @@ def _narrowed(region: LabRegion, size: int) -> list[TunnelMapEntry]:
 
 FAULTS: tuple[Fault, ...] = (
     mtu.hop_lowered(EASTUS, EUROPE),
-    mtu.sizes_swallowed(EASTUS, WESTUS, frozenset()),
+    mtu.sizes_swallowed(EASTUS, WESTUS, _LARGE_ANSWERS),
     mtu.outer_packets_whole(
         WESTUS,
         EUROPE,
