@@ -104,6 +104,8 @@ def judge_strangers_refused(plan: Plan, wire: OnTheWire) -> Verdict:
     expected = "tunnel packets from hosts that are not nodes of the mesh are dropped"
     if plan.encapsulation is Encapsulation.NONE:
         return not_applicable(expected, NOTHING_ENCAPSULATED)
+    if wire.unsent:
+        return not_applicable(expected, wire.unsent)
     from_nodes = _by_target(each for each in wire.hand_made if each.sender is Sender.MESH_NODE)
     strange = [each for each in wire.hand_made if each.sender is Sender.STRANGER]
     violations: defaultdict[str, list[HandMadePacket]] = defaultdict(list)
@@ -150,6 +152,8 @@ def judge_tunnel_passes(plan: Plan, inventory: Inventory, wire: OnTheWire) -> Ve
     expected = "what a node encapsulates for another comes there, between any two nodes"
     if plan.encapsulation is Encapsulation.NONE:
         return not_applicable(expected, NOTHING_ENCAPSULATED)
+    if wire.unsent:
+        return not_applicable(expected, wire.unsent)
     sent = [each for each in wire.hand_made if each.sender is Sender.MESH_NODE]
     lost = [each for each in sent if each.arrived is False and not each.reached]
     dropped = [each for each in sent if each.arrived is False and each.reached]

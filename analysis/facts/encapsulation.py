@@ -126,10 +126,16 @@ class HandMadePacket:
 
 @dataclass(frozen=True)
 class OnTheWire:
-    """Captures, and hand-made packets. `strangers` names the hosts outside the mesh that could be used."""
+    """Captures, and hand-made packets.
+
+    Attributes:
+        strangers: names of the hosts outside the mesh that could be used.
+        unsent: why no packets are made by hand in this environment, "" where they are.
+    """
 
     tunnels: tuple[TunnelEnd, ...] = ()
     captures: tuple[Capture, ...] = ()
     hand_made: tuple[HandMadePacket, ...] = ()
     strangers: tuple[str, ...] = ()
+    unsent: str = ""
     gaps: tuple[Gap, ...] = ()

@@ -65,6 +65,7 @@ TUNNEL_KINDS = {Encapsulation.VXLAN: "vxlan", Encapsulation.GENEVE: "geneve", En
 PORTS = {Encapsulation.VXLAN: 4789, Encapsulation.GENEVE: 6081, Encapsulation.IPIP: None}
 """Where a tunnel listens whose device does not tell."""
 
+UNSENT = "packets that are not behind a UDP header need a raw socket, and the environment file does not allow capture"
 MARKED = b"mark "
 BEFORE, AFTER, STRANGE = "before", "after", "strange"
 
@@ -156,6 +157,7 @@ class _Survey:
                 *(self._told(throw, refused, arrived, captured) for throw in strange if not refused.get(throw.number)),
             ),
             strangers=tuple(post.name for post in self.strangers),
+            unsent="" if self.may_craft else UNSENT,
             gaps=tuple(self.gaps),
         )
 

@@ -155,6 +155,14 @@ def test_nothing_applies_where_nothing_is_encapsulated():
     assert set(outcomes(OnTheWire(), plan).values()) == {Outcome.NOT_APPLICABLE}
 
 
+def test_packets_that_may_not_be_made_are_not_missed():
+    told = outcomes(wire(hand_made=(), unsent="no raw sockets"))
+    assert {each for each, outcome in told.items() if outcome is Outcome.NOT_APPLICABLE} == {
+        "NET-MTU-009",
+        "NET-UNDR-010",
+    }
+
+
 def test_no_facts_prove_nothing():
     assert set(outcomes(OnTheWire()).values()) == {Outcome.INCONCLUSIVE}
 
