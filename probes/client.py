@@ -7,10 +7,10 @@ import marshal
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -26,12 +26,28 @@ OVERHEAD = timedelta(seconds=15)
 MARK = b"\x1eRESULT "
 CLOCK_MARK = b"\x1eCLOCK\n"
 """By which an agent asks what time it is here."""
-BOOT = (
-    "import sys,marshal,_frozen_importlib_external as f;b=sys.stdin.buffer;r=lambda:b.read(int(b.readline()));"
-    "m,c,s=r(),r(),r();exec(marshal.loads(c) if m==f.MAGIC_NUMBER else compile(s,'<agent>','exec'))"
-)
-"""Runs the agent: its byte code where the pod's Python is of the runner's version, else its source. Compiling is a
-third of the agent's start."""
+BOOT = """import os,sys,marshal,select,signal,_frozen_importlib_external as f
+def r():
+ n=d=b''
+ while n[-1:]!=b'\\n':n+=os.read(0,1) or sys.exit(1)
+ while len(d)<int(n):d+=os.read(0,int(n)-len(d)) or sys.exit(1)
+ return d
+m,c,s=r(),r(),r();g={'__name__':'agent'}
+exec(marshal.loads(c) if m==f.MAGIC_NUMBER else compile(s,'<agent>','exec'),g)
+q=select.poll();q.register(0,1);w=0
+while 1:
+ signal.alarm(900)
+ if not q.poll()[0][1]&1:sys.exit(w)
+ p=os.fork()
+ if not p:g['main'](sys.stdin.buffer,sys.stdout.buffer);sys.exit()
+ signal.alarm(0);w=os.waitpid(p,0)[1];w=w>>8 or w and 128+(w&127);os.write(1,b'\\x1eENDED %d\\n'%w)
+"""
+"""Runs the agent for one plan after the other, each in a process of its own, and says how that ended.
+
+It has the agent's byte code where the pod's Python is of the runner's version, else its source. Starting Python is most
+of what a small plan costs, so one that is there already is kept for the next plan. It ends with its standard input, and
+by itself when it is forgotten.
+"""
 
 COMMAND = ["python3", "-I", "-S", "-c", BOOT]
 
@@ -53,6 +69,24 @@ class Execs(Protocol):
         answer: Answer | None = None,
     ) -> Completed:
         """Run it to its end."""
+
+
+@runtime_checkable
+class Converses(Execs, Protocol):
+    """Anything that can keep a command running in a pod and ask it again: a cluster, but not an outpost."""
+
+    def converse(
+        self,
+        namespace: str,
+        pod: str,
+        command: list[str],
+        *,
+        opening: bytes,
+        stdin: bytes,
+        within: timedelta,
+        answer: Answer | None = None,
+    ) -> Completed:
+        """Ask the one that is running; start it with the opening where none is."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +148,7 @@ def run_agent(
         DeadlineExceeded: no result in time.
     """
     plan = {"deadline": within.total_seconds(), "control": control, "operations": operations}
-    stdin = agent_program() + framed(json.dumps(plan).encode("ascii"))
+    asked = framed(json.dumps(plan).encode("ascii"))
     retries = 0
 
     def again(_state: RetryCallState) -> None:
@@ -131,7 +165,11 @@ def run_agent(
         before_sleep=again,
         reraise=True,
     )
-    completed = attempts(cluster.exec, namespace, pod, COMMAND, within=within + OVERHEAD, stdin=stdin, **dialogue)
+    if isinstance(cluster, Converses):
+        ask = partial(cluster.converse, opening=agent_program(), stdin=asked)
+    else:
+        ask = partial(cluster.exec, stdin=agent_program() + asked)
+    completed = attempts(ask, namespace, pod, COMMAND, within=within + OVERHEAD, **dialogue)
     result = read_result(pod, completed)
     return AgentRun(tuple(result["operations"]), result["health"], result["clock"], retries)
 

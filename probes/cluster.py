@@ -8,10 +8,13 @@ Exec does not use its `stream()`, which is neither bounded in time nor safe in m
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -42,6 +45,15 @@ OUTPUT_LIMIT = 16 << 20
 STDIN_CHUNK = 1 << 15
 SUBPROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
+ENDED = re.compile(rb"\x1eENDED (\d+)\n\Z")
+"""What a command that stays says last, of each thing that it was asked."""
+
+TAIL = 32
+"""Bytes at the end of the output in which that stands."""
+
+IDLE_AT_MOST = timedelta(seconds=45)
+"""Load balancers forget connections that carry nothing, the earliest after a minute."""
+
 TRANSIENT = frozenset({0, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)})
 
 
@@ -69,6 +81,12 @@ class Cluster:
         self._api = kubernetes_client.ApiClient(self._configuration)
         self._auth = threading.Lock()
         self._execs = threading.BoundedSemaphore(EXECS_AT_ONCE)
+        self._kept: defaultdict[tuple[str, str], list[tuple[Any, float]]] = defaultdict(list)
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._configuration.host)
 
     @property
     def authorities(self) -> str:
@@ -78,6 +96,9 @@ class Cluster:
 
     def close(self) -> None:
         """Close all connections."""
+        while self._kept:
+            for stream, _ in self._kept.popitem()[1]:
+                stream.shutdown()
         self._api.rest_client.pool_manager.clear()
         self._api.close()
 
@@ -235,12 +256,86 @@ class Cluster:
             DeadlineExceeded: it did not end `within` that time, connecting included.
             ExecFailed: the stream could not be opened, or broke.
         """
+
+        def work(path: str, end: float) -> Completed:
+            stream = self._open_exec(path, command, bool(stdin), container, end)
+            try:
+                _say(stream, stdin, end)
+                return _hear(stream, end, answer)[0]
+            finally:
+                stream.shutdown()
+
+        return self._guarded(namespace, pod, within, work)
+
+    def converse(
+        self,
+        namespace: str,
+        pod: str,
+        command: list[str],
+        *,
+        opening: bytes,
+        stdin: bytes,
+        within: timedelta,
+        answer: Answer | None = None,
+    ) -> Completed:
+        """Ask a command that stays in a pod, and wait until it says `ENDED` and the exit code of what was asked.
+
+        It is started when none is idle there, and kept for the next one who asks unless something went wrong.
+
+        Args:
+            namespace: the pod's.
+            pod: its name.
+            command: what stays.
+            opening: what it is told first, once.
+            stdin: what it is asked.
+            within: how long that may take.
+            answer: as for `exec`.
+
+        Raises:
+            PodGone: the pod is not there, or not running any more.
+            DeadlineExceeded: it did not end `within` that time, connecting included.
+            ExecFailed: the stream could not be opened, or broke.
+        """
+
+        def work(path: str, end: float) -> Completed:
+            kept = self._idle(namespace, pod)
+            stream = kept or self._open_exec(path, command, True, None, end)
+            stays = False
+            try:
+                _say(stream, stdin if kept else opening + stdin, end)
+                completed, stays = _hear(stream, end, answer, ENDED)
+            finally:
+                if not stays:
+                    stream.shutdown()
+            if stays:
+                self._kept[namespace, pod].append((stream, time.monotonic()))
+            elif kept:
+                raise ExecFailed("what was running there has ended")
+            return completed
+
+        return self._guarded(namespace, pod, within, work)
+
+    def _idle(self, namespace: str, pod: str) -> Any:
+        """A stream to what stays in that pod; None when there is none, or none that can be relied on."""
+        streams = self._kept[namespace, pod]
+        while streams:
+            with suppress(IndexError):  # another thread was faster
+                stream, since = streams.pop()
+                if time.monotonic() - since < IDLE_AT_MOST.total_seconds():
+                    return stream
+                stream.shutdown()
+        return None
+
+    def _guarded(
+        self, namespace: str, pod: str, within: timedelta, work: Callable[[str, float], Completed]
+    ) -> Completed:
+        """Do something with an exec in a pod, so that whatever goes wrong is told in our own words."""
         end = time.monotonic() + within.total_seconds()
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
         if not self._execs.acquire(timeout=within.total_seconds()):
             raise DeadlineExceeded(f"{self.region}/{pod}: no exec could start within {within.total_seconds():g} s")
         try:
-            return self._exec(f"{path}/exec", command, stdin, container, end, answer)
+            return work(f"{path}/exec", end)
         except (websocket.WebSocketTimeoutException, TimeoutError) as error:
             raise DeadlineExceeded(f"{self.region}/{pod}: no end within {within.total_seconds():g} s") from error
         except websocket.WebSocketBadStatusException as error:
@@ -253,35 +348,13 @@ class Cluster:
         finally:
             self._execs.release()
 
-    def _exec(
-        self, path: str, command: list[str], stdin: bytes, container: str | None, end: float, answer: Answer | None
-    ) -> Completed:
+    def _open_exec(self, path: str, command: list[str], stdin: bool, container: str | None, end: float) -> Any:
         query = [("command", word) for word in command] + [("stdout", "true"), ("stderr", "true")]
         if stdin:
             query.append(("stdin", "true"))
         if container:
             query.append(("container", container))
-        channels: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
-        stream = self._open_stream(path, query, end)
-        try:
-            for start in range(0, len(stdin), STDIN_CHUNK):
-                stream.settimeout(_left(end))
-                stream.send_binary(bytes([STDIN]) + stdin[start : start + STDIN_CHUNK])
-            while True:
-                stream.settimeout(_left(end))
-                opcode, frame = stream.recv_data_frame(control_frame=True)
-                if opcode == websocket.ABNF.OPCODE_CLOSE:
-                    break
-                if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
-                    # Anything but output and status is v5's "this channel is closed", which tells us nothing new.
-                    channels.get(frame.data[0], bytearray()).extend(frame.data[1:])
-                    if sum(map(len, channels.values())) > OUTPUT_LIMIT:
-                        raise ExecFailed(f"more than {OUTPUT_LIMIT >> 20} MiB of output")
-                    if answer is not None and frame.data[0] == STDOUT and (said := answer(frame.data[1:])):
-                        stream.send_binary(bytes([STDIN]) + said)
-        finally:
-            stream.shutdown()
-        return Completed(exit_code(bytes(channels[STATUS])), bytes(channels[STDOUT]), bytes(channels[STDERR]))
+        return self._open_stream(path, query, end)
 
     def _open_stream(self, path: str, query: list[tuple[str, str]], end: float) -> Any:
         settings = self._configuration
@@ -324,6 +397,35 @@ class Cluster:
         phase = found.get("status", {}).get("phase", "")
         if found["metadata"].get("deletionTimestamp") or phase in ("Succeeded", "Failed"):
             raise PodGone(f"{self.region}/{pod} is {'being deleted' if phase == 'Running' else phase.lower()}")
+
+
+def _say(stream: Any, data: bytes, end: float) -> None:
+    """Give a command in a pod something to read."""
+    for start in range(0, len(data), STDIN_CHUNK):
+        stream.settimeout(_left(end))
+        stream.send_binary(bytes([STDIN]) + data[start : start + STDIN_CHUNK])
+
+
+def _hear(
+    stream: Any, end: float, answer: Answer | None, until: re.Pattern[bytes] | None = None
+) -> tuple[Completed, bool]:
+    """What a command in a pod says to its end, or until its standard output ends as it should; whether it stays."""
+    channels: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
+    while True:
+        stream.settimeout(_left(end))
+        opcode, frame = stream.recv_data_frame(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            break
+        if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
+            # Anything but output and status is v5's "this channel is closed", which tells us nothing new.
+            channels.get(frame.data[0], bytearray()).extend(frame.data[1:])
+            if sum(map(len, channels.values())) > OUTPUT_LIMIT:
+                raise ExecFailed(f"more than {OUTPUT_LIMIT >> 20} MiB of output")
+            if until and (ended := until.search(channels[STDOUT], max(0, len(channels[STDOUT]) - TAIL))):
+                return Completed(int(ended[1]), bytes(channels[STDOUT][: ended.start()]), bytes(channels[STDERR])), True
+            if answer is not None and frame.data[0] == STDOUT and (said := answer(frame.data[1:])):
+                stream.send_binary(bytes([STDIN]) + said)
+    return Completed(exit_code(bytes(channels[STATUS])), bytes(channels[STDOUT]), bytes(channels[STDERR])), False
 
 
 def exit_code(status: bytes) -> int:

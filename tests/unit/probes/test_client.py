@@ -1,6 +1,8 @@
 """How a run of the agent ends, well and badly, against servers that speak exec v5 or v4."""
 
 import json
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -8,7 +10,7 @@ import pytest
 import yaml
 
 from analysis.fleet import ClusterHandle
-from probes.client import agent_program, column, read_result, run_agent
+from probes.client import COMMAND, agent_program, column, framed, read_result, run_agent
 from probes.cluster import Cluster, Completed
 from probes.errors import AgentCrashed, ApiError, DeadlineExceeded, ExecFailed, KubeconfigError, PodGone
 
@@ -234,3 +236,62 @@ def test_a_kubeconfig_that_cannot_be_used_is_told_clearly(tmp_path, content, mes
     with pytest.raises(KubeconfigError, match=message) as caught:
         Cluster(ClusterHandle("us-east-1", str(path), "us-east-1"))
     assert str(path) in str(caught.value)
+
+
+def staying(api, heard, codes=(0, 0, 0)):
+    """A command that stays: it takes the program once, then plan after plan, and says how each ended."""
+
+    async def behave(socket):
+        expected = len(agent_program()) + 1
+        for code in codes:
+            heard.append(await api.read_stdin(socket, expected))
+            expected = 1
+            for said in (result_of(code), b"\x1eENDED %d\n" % code):
+                await socket.send_bytes(b"\x01" + said)
+        await socket.close()
+
+    return behave
+
+
+def result_of(code):
+    return framed_result() if code == 0 else b""
+
+
+def test_an_agent_that_stays_is_asked_again_over_the_same_stream(api, cluster):
+    heard = []
+    api.behave = staying(api, heard)
+    assert [agent(cluster).operations for _ in range(3)] == [({"ok": 1},)] * 3
+    assert (len(api.execs), len(heard)) == (1, 3)
+    assert cluster.retries == 0
+
+
+def test_a_plan_that_crashes_is_told_and_does_not_end_the_one_who_runs_it(api, cluster):
+    heard = []
+    api.behave = staying(api, heard, codes=(0, 1, 0))
+    agent(cluster)
+    with pytest.raises(AgentCrashed, match="ended with 1"):
+        agent(cluster)
+    assert agent(cluster).operations == ({"ok": 1},)
+    assert len(api.execs) == 1
+
+
+def test_an_agent_that_went_away_meanwhile_is_started_again_and_counted(api, cluster):
+    heard = []
+    api.behave = staying(api, heard, codes=(0,))
+    agent(cluster)
+    again = agent(cluster)
+    assert (again.retries, cluster.retries, len(api.execs)) == (1, 1, 2)
+
+
+def test_the_boot_code_runs_plan_after_plan_and_ends_with_its_input():
+    plan = json.dumps({"deadline": 3, "control": None, "operations": []}).encode()
+    done = subprocess.run(
+        [sys.executable, *COMMAND[1:]],
+        input=agent_program() + framed(plan),
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\x1eRESULT ") == 1
+    assert done.stdout.endswith(b"\n\x1eENDED 0\n")
