@@ -17,6 +17,7 @@ class Node:
         conditions: (type, status) pairs.
         cpu: what pods may have of it, in thousandths of a processor; None when it does not tell.
         memory: likewise, in bytes.
+        external_ip: its first IPv4 ExternalIP: what the internet knows it by, where somebody told the cluster.
         takes_pods: pods without special leave may be put on it: it is not cordoned, and no taint keeps them off.
     """
 
@@ -29,6 +30,7 @@ class Node:
     conditions: tuple[tuple[str, str], ...] = ()
     cpu: int | None = None
     memory: int | None = None
+    external_ip: IPv4Address | None = None
     takes_pods: bool = True
 
     def label(self, key: str) -> str | None:

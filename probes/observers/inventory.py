@@ -48,18 +48,21 @@ def observe_inventory(mesh: Mesh, probe_set: ProbeSet) -> Inventory:
 def read_node(region: str, node: KubeObject) -> Node:
     """A Node object."""
     status = node.get("status", {})
-    addresses = [item["address"] for item in status.get("addresses") or [] if item["type"] == "InternalIP"]
+    addresses = [
+        (item["type"], item["address"]) for item in status.get("addresses") or [] if ":" not in item["address"]
+    ]
     conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
     return Node(
         region=region,
         name=node["metadata"]["name"],
-        internal_ip=next((IPv4Address(address) for address in addresses if ":" not in address), None),
+        internal_ip=next((IPv4Address(address) for kind, address in addresses if kind == "InternalIP"), None),
         ready=conditions.get("Ready") == "True",
         labels=_pairs(node, "labels"),
         annotations=_pairs(node, "annotations"),
         conditions=tuple(sorted(conditions.items())),
         cpu=_allocatable(status, "cpu", THOUSANDTHS),
         memory=_allocatable(status, "memory", 1),
+        external_ip=next((IPv4Address(address) for kind, address in addresses if kind == "ExternalIP"), None),
         takes_pods=takes_pods(node.get("spec") or {}),
     )
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
 from typing import Any
+from urllib.parse import urlsplit
 
 from analysis.doors import Doors, Knocker, plan_doors
 from analysis.facts import (
@@ -22,8 +23,10 @@ from analysis.facts import (
     Endpoint,
     Gap,
     Instance,
+    Inventory,
     KernelSetting,
     Knock,
+    Networks,
     OutsideKnock,
     ProbeOutcome,
     ProbeProtocol,
@@ -76,7 +79,7 @@ def observe_underlay(mesh: Mesh, probe_set: ProbeSet) -> Underlay:
     doors = plan_doors(mesh.fleet.plan, inventory)
     with ThreadPoolExecutor(max_workers=3, thread_name_prefix="underlay") as pool:
         inside = pool.submit(_look_from_nodes, mesh, probe_set, doors)
-        outside = pool.submit(_look_from_outside, mesh, doors)
+        outside = pool.submit(_look_from_outside, mesh, inventory, doors)
         files = pool.submit(_read_files, mesh)
         looked, (knocks, stands, outside_gaps), (persistent, admitted) = (
             inside.result(),
@@ -86,7 +89,7 @@ def observe_underlay(mesh: Mesh, probe_set: ProbeSet) -> Underlay:
     return Underlay(
         traces=tuple(trace for look in looked for trace in look.traces),
         knocks=tuple(knock for look in looked for knock in look.knocks),
-        outside=(*knocks, *admitted),
+        outside=(*knocks, *admitted, *_own_connections(mesh, inventory)),
         stands=stands,
         settings=tuple(
             with_persistence(setting, persistent.get((setting.region, setting.node)))
@@ -261,18 +264,36 @@ def _ssh_knock(post: Outpost, error: ProbeError | None) -> OutsideKnock:
 OutsideLook = tuple[tuple[OutsideKnock, ...], tuple[Stand, ...], tuple[Gap, ...]]
 
 
-def _look_from_outside(mesh: Mesh, doors: Doors) -> OutsideLook:
+def _own_connections(mesh: Mesh, inventory: Inventory) -> Iterable[OutsideKnock]:
+    """Where the runner is the operator's place, that it has asked an API server proves the way there."""
+    if not any(not post.command for post in outposts(mesh.fleet, Stand.OPERATOR)):
+        return
+    for region in mesh.regions:
+        url = urlsplit(mesh.cluster(region).server)
+        if url.hostname and not any(gap.region == region for gap in inventory.gaps):
+            door, port = Door.API_SERVER, url.port or 443
+            stand, protocol, opened = Stand.OPERATOR, ProbeProtocol.TCP, ProbeOutcome.OPEN
+            yield OutsideKnock(stand, region, "", url.hostname, door, protocol, port, opened)
+
+
+def _public_nodes(told: Networks, inventory: Inventory) -> list[Instance]:
+    """Nodes with their public addresses, by the cloud's word or else the cluster's."""
+    by_cloud = {(each.region, each.address): each.public_address for each in told.instances}
+    found = []
+    for node in inventory.nodes:
+        if node.internal_ip is not None:
+            public = by_cloud.get((node.region, node.internal_ip)) or node.external_ip
+            found.append(Instance(node.region, node.name, node.internal_ip, public))
+    return [each for each in found if each.public_address is not None]
+
+
+def _look_from_outside(mesh: Mesh, inventory: Inventory, doors: Doors) -> OutsideLook:
     """Knock at public addresses from wherever there is an outpost outside."""
     posts = [*outposts(mesh.fleet, Stand.OPERATOR)[:1], *outposts(mesh.fleet, Stand.INTERNET)[:1]]
     if not posts:
         return (), (), ()
     told = mesh.networks()
-    names = {(endpoint.region, endpoint.address): endpoint.node for endpoint in doors.endpoints}
-    public = [
-        replace(instance, node=names[instance.region, instance.address])
-        for instance in told.instances
-        if instance.public_address is not None and (instance.region, instance.address) in names
-    ]
+    public = _public_nodes(told, inventory)
     gaps = [*told.gaps]
     knocks: list[OutsideKnock] = []
     stands: list[Stand] = []

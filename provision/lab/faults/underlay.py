@@ -10,7 +10,16 @@ from ipaddress import IPv4Address
 
 from analysis.rootcause import Layer
 from provision.faults import Command, Control, Fault, Filter, Patch
-from provision.lab.faults.cloud import SEVERED, from_sources, group_changed, group_says, router
+from provision.lab.cloud import NOT_TRANSITIVE
+from provision.lab.faults.cloud import (
+    SEVERED,
+    RulesChanged,
+    from_sources,
+    group_changed,
+    group_says,
+    router,
+    without_rule,
+)
 from provision.lab.faults.steps import command_succeeds, object_says, place, table_is_loaded
 from provision.lab.node_files import SYSCTL_FILE
 from provision.lab.topology import API_SERVER_PORT, AWS, OPERATOR, LabNode, LabRegion, LabTopology
@@ -51,7 +60,7 @@ def _node_pair_cut(region: LabRegion, other: LabRegion) -> Fault:
         requirement="NET-UNDR-006",
         steps=(_cut(region, a, b),),
         confirm=command_succeeds(place(a), ("ping", "-c", "1", "-W", "1", str(b.address)), succeeds=False),
-        follows=SEVERED | {"NET-UNDR-010", "NET-UNDR-011", "MESH-CP-012", "MESH-CP-015"},
+        follows=SEVERED | {"NET-UNDR-010", "NET-UNDR-011", "NET-MTU-002", "MESH-CP-012", "MESH-CP-015"},
     )
 
 
@@ -100,10 +109,10 @@ def _way_round(a: LabRegion, b: LabRegion, via: LabRegion) -> Fault:
 
     return Fault(
         name="way-round-a-peering",
-        summary=f"{a.name} and {b.name} reach each other through {via.name}, whether or not their peering stands",
+        summary=f"{a.name} and {b.name} reach each other through an appliance in {via.name}, peering or no peering",
         layer=Layer.UNDERLAY,
         requirement="NET-UNDR-008",
-        steps=(detour(a, b), detour(b, a)),
+        steps=(RulesChanged(via, "ip", "peerings", without_rule(NOT_TRANSITIVE)), detour(a, b), detour(b, a)),
         confirm=leads_round,
         follows=frozenset({"NET-UNDR-004"}),
     )
