@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from analysis.facts import SecurityGroup, SecurityRule
-from provision.lab.topology import AZURE, INTERNET, OPERATOR, VXLAN_PORT, LabRegion, LabTopology
+from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, OPERATOR, VXLAN_PORT, LabRegion, LabTopology
 
 SUBNET_BRIDGE = "subnet"
 """The router's bridge that the nodes of the region are plugged into."""
@@ -124,6 +124,7 @@ table bridge {TABLE} {{
         iifname "node-*" jump began
     }}
     chain began {{
+        udp dport {{ {VXLAN_PORT}, {CILIUM_PORT} }} return comment "no connections, as ports of tunnels differ each way"
         tcp flags & (fin | rst) == 0 update @connections {{ {_turned_round("tcp")} timeout {_TCP_IDLE} }}
         tcp flags & (fin | rst) != 0 update @connections {{ {_turned_round("tcp")} timeout {_TCP_OVER} }}
         ip protocol udp update @connections {{ {_turned_round("udp")} timeout {_UDP_IDLE} }}
