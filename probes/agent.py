@@ -1595,6 +1595,7 @@ def clock(operation: dict[str, Any], end: float) -> dict[str, Any]:
 # --- how large a packet may be ---------------------------------------------------------------------------------------
 
 IP_HEADER, TRANSPORT_HEADER = 20, 8  # UDP and ICMP echo alike
+LARGEST_PACKET = 65535  # the loopback device takes one byte more
 AT_ONCE = 16  # sizes of a target that are tried at the same time
 QUICK = 0.3  # seconds; least time that a datagram is given once the round trip is known
 RTM_F_FIB_MATCH = 0x2000
@@ -1776,7 +1777,11 @@ def mtu(operation: dict[str, Any], end: float) -> dict[str, Any]:
     beside: list[Batch] = [segments]
     for kind in (UdpSizes, IcmpSizes):
         searches = {
-            number: Search(targets[number], answer["route_mtu"] or answer["interface_mtu"], operation["floor"])
+            number: Search(
+                targets[number],
+                min(LARGEST_PACKET, answer["route_mtu"] or answer["interface_mtu"]),
+                operation["floor"],
+            )
             for number, answer in enumerate(answers)
             if answer["interface_mtu"] and answer.get("largest") is None
         }

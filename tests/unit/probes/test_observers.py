@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from analysis.facts import ProbeOutcome, ProbeProtocol, Routing
+from analysis.facts import ProbeOutcome, ProbeProtocol, Refusal, Routing
 from analysis.plan import Cni, EgressTarget
 from fixtures.facts import FactStore, Family
 from probes import deploy
@@ -22,6 +22,7 @@ from probes.observers.calico.forwarding import observe_forwarding, read_sets
 from probes.observers.calico.routing import observe_routing
 from probes.observers.inventory import observe_inventory
 from probes.observers.kernel import read_links, read_routes
+from probes.observers.mtu import observe_mtu, read_path, targets_of
 from probes.observers.paths import dns_endpoint, identifying_name, observe_paths, region_of_answer
 from probes.observers.quality import Measured, compare, observe_quality, read_transfer
 from probes.observers.reachability import observe_reachability
@@ -451,6 +452,58 @@ def test_paths_ask_every_region_and_tell_why_there_is_no_answer(placed):
     assert {probe.outcome for probe in (*seen.services, *seen.egress)} == {ProbeOutcome.REFUSED}
     assert all(probe.detail for probe in (*seen.services, *seen.egress))
     assert [probe.source.name for probe in seen.egress] == [pod.name for pod in probe_set.on_pods()]
+
+
+def test_packet_sizes_are_searched_between_pods_and_between_nodes_and_transfers_made_between_pods(placed):
+    seen = observe_mtu(*placed)
+    assert {(one.source.node, one.target.node, one.source.on_host) for one in seen.paths} == {
+        (source, target, on_host) for source, target in (("n1", "n2"), ("n2", "n1")) for on_host in (False, True)
+    }
+    assert {(one.largest, one.interface_mtu) for one in seen.paths} == {(65535, 65536)}  # loopback's
+    assert [(one.source.node, one.target.node) for one in seen.transfers] == [("n1", "n2"), ("n2", "n1")]
+    assert all(one.sent == one.wanted and one.longest_stall < one.seconds + 1 for one in seen.transfers)
+
+
+def test_a_pod_that_dies_leaves_its_paths_open_and_its_transfer_not_begun(placed):
+    mesh, probe_set = placed
+    dying = probe_set.pods[0]
+    mesh.cluster("us-east-1").told[dying.name] = PodGone("it is not there any more")
+    seen = observe_mtu(mesh, probe_set)
+    assert dying.endpoint not in {one.source for one in seen.paths}
+    assert [(gap.region, gap.error) for gap in seen.gaps] == [("us-east-1", "it is not there any more")]
+    (lost,) = [one for one in seen.transfers if one.source == dying.endpoint]
+    assert (lost.seconds, lost.detail) == (0.0, "it is not there any more")
+
+
+def test_a_region_without_pods_is_a_gap_in_packet_sizes(make_mesh, make_cluster):
+    assert [gap.region for gap in observe_mtu(make_mesh(make_cluster("us-east-1")), EMPTY).gaps] == ["us-east-1"]
+
+
+def probe_on(region, node):
+    return ProbePod(region, f"n{node}", "meshproof", f"{region}-{node}", False, IPv4Address(f"127.2.0.{node}"), 1, 1, 1)
+
+
+def test_in_a_large_cluster_every_pod_is_aimed_at_though_nobody_aims_at_all():
+    side = [probe_on(region, node) for region in ("a", "b") for node in range(1, 41)]
+    aimed = {pod.region: set() for pod in side}
+    for pod in side:
+        targets = targets_of(pod, side)
+        assert len(targets) == 24
+        aimed[targets[0].region] |= {target.node for target in targets}
+    assert [len(nodes) for nodes in aimed.values()] == [40, 40]
+
+
+def test_who_refuses_a_packet_is_told():
+    found = {"interface_mtu": 1500, "route_mtu": 1450, "largest": 1400, "refused": 1401, "segment": None}
+    found |= {"refusal": "fragmentation-needed", "refused_by": "10.0.1.1", "reported": 1400, "by": "udp"}
+    one = read_path(probe_on("a", 1), probe_on("b", 2), found)
+    assert (one.usable, one.refusal, one.refused_by) == (
+        1450,
+        Refusal.FRAGMENTATION_NEEDED,
+        IPv4Address("10.0.1.1"),
+    )
+    nowhere = {"interface_mtu": None, "route_mtu": None, "largest": None, "segment": None, "detail": "no route"}
+    assert read_path(probe_on("a", 1), probe_on("b", 2), nowhere).detail == "no route"
 
 
 def test_quality_without_host_probes_says_so():
