@@ -4,10 +4,12 @@ A fault counts as killed when its requirement is found violated. Every other req
 follow from the first, is a false alarm. The result goes to `reports/proof.json` and `reports/proof.md`; what was seen
 of a trial that surprised is kept in `reports/proof/PROFILE/FAULT/`.
 
-    python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N]
+    python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N] [--reports DIR]
 
-Exit code: 0 when all faults were killed without a false alarm, 1 otherwise, 4 for a mistake in the arguments, 130 when
-it was broken off.
+The first line of the diagnosis should name the layer that the fault sits in; the table says where it does not.
+
+Exit code: 0 when all faults were killed without a false alarm, and the diagnosis named the right layer of at least 95 %
+of them; 1 otherwise, 4 for a mistake in the arguments, 130 when it was broken off.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -39,13 +40,18 @@ from provision.lab.faults import CATALOGUES  # noqa: E402
 from provision.lab.stages import Stage  # noqa: E402
 from provision.lab.topology import TOPOLOGIES  # noqa: E402
 from provision.provider import NoProgress  # noqa: E402
+from tools.suite_server import SuiteServer, SuitesTimeoutError  # noqa: E402
 
 LAB_PREFIX = "prove-"
 LABS = 3
 CONFIRM_WITHIN = timedelta(seconds=20)
 HEAL_WITHIN = timedelta(seconds=30)
-EVIDENCE = ROOT / "reports" / "proof"
-"""What is kept of runs that did not go as foreseen: a folder for each."""
+REPORTS = ROOT / "reports"
+EVIDENCE = "proof"
+"""Folder for what is kept of runs that did not go as foreseen: a folder for each."""
+
+LAYERS_RIGHT = 0.95
+"""The share of faults whose layer the diagnosis has to name."""
 
 SUITE_TIMEOUT = timedelta(minutes=5)
 HARMLESS = {Outcome.MET.value, Outcome.NOT_APPLICABLE.value, Outcome.NOT_COVERED.value}
@@ -60,6 +66,7 @@ class Trial:
         verdicts: every requirement that was neither met nor without a say, with its verdict.
         unexpected: those of them that the fault does not explain.
         layer_named: the layer that the report gave as root cause, None when it gave none.
+        cpu: processor time of the run of the suites, in seconds; what the lab took for it is not in it.
         error: why the trial could not be held, "" when it was.
     """
 
@@ -70,12 +77,18 @@ class Trial:
     unexpected: tuple[str, ...] = ()
     layer_named: str | None = None
     seconds: float = 0.0
+    cpu: float = 0.0
     error: str = ""
 
     @property
     def flawless(self) -> bool:
         """Killed, nothing else turned, and the trial itself went well."""
         return self.killed and not self.unexpected and not self.error
+
+    @property
+    def layer_right(self) -> bool:
+        """The diagnosis named the layer that the fault sits in."""
+        return self.layer_named == self.fault.layer.value
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class SuiteRun:
 
     folder: Path
     report: dict[str, Any]
+    cpu: float = 0.0
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -105,15 +119,19 @@ class SuiteRun:
 class TrialLab:
     """One lab that faults are tried in, one after the other."""
 
-    def __init__(self, profile: str, number: int, scratch: Path) -> None:
+    def __init__(self, profile: str, number: int, scratch: Path, evidence: Path) -> None:
         self.profile = profile
         self.name = f"{LAB_PREFIX}{os.getpid()}-{number}"
         self._reports = scratch / self.name
+        self._evidence = evidence
+        self._server: SuiteServer | None = None
         self._control: LabControl | None = None
         self._lab: state.Lab | None = None
 
     def __enter__(self) -> TrialLab:
         # Launched here and not by the command line, so that the lab ends with this process, however that ends.
+        self._reports.mkdir(parents=True, exist_ok=True)
+        self._server = SuiteServer(self._reports)
         folder = state.claim(self.name)
         self._lab = launcher.launch(TOPOLOGIES[self.profile](self.name), folder, progress=NoProgress())
         launcher.await_stage(self._lab, Stage.READY, progress=NoProgress())
@@ -122,6 +140,8 @@ class TrialLab:
 
     def __exit__(self, *exc: object) -> None:
         self._control = None
+        if self._server is not None:
+            self._server.close()
         if self._lab is not None:
             state.remove(self._lab)
 
@@ -138,24 +158,19 @@ class TrialLab:
         Raises:
             FaultError: the run ended without a report.
         """
-        self._reports.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pytest", "suites/", "-q", "-p", "no:cacheprovider", "--tb=no", "-n", "0"]
-        command += ["--env", str(self.control.folder.environment), "--reports", str(self._reports)]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=SUITE_TIMEOUT.total_seconds(),
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        assert self._server is not None
+        arguments = ["suites/", "-q", "-p", "no:cacheprovider", "--tb=no", "-n", "0"]
+        arguments += ["--env", str(self.control.folder.environment), "--reports", str(self._reports)]
+        try:
+            run = self._server.pytest(arguments, SUITE_TIMEOUT)
+        except SuitesTimeoutError as error:
+            raise FaultError(f"{error} within {SUITE_TIMEOUT}") from error
         latest = self._reports / "latest"
-        if not (latest / "compliance.json").exists() or run.returncode not in (0, 1, 11):
-            raise FaultError(f"the suites ended with {run.returncode}: {(run.stdout + run.stderr)[-2000:]}")
+        if not (latest / "compliance.json").exists() or run.code not in (0, 1, 11):
+            raise FaultError(f"the suites ended with {run.code}: {run.output[-2000:]}")
         folder = latest.resolve()
         latest.unlink()
-        return SuiteRun(folder, json.loads((folder / "compliance.json").read_text()))
+        return SuiteRun(folder, json.loads((folder / "compliance.json").read_text()), run.cpu)
 
     def unharmed(self) -> set[str]:
         """The requirements that the suites check on the lab as it is.
@@ -178,7 +193,7 @@ class TrialLab:
             planted.apply()
             wait_for(lambda: fault.confirm(self.control), CONFIRM_WITHIN, f"{fault.name} to take effect")
             run = self.suites()
-        except (FaultError, subprocess.TimeoutExpired) as problem:
+        except FaultError as problem:
             error = str(problem)
         try:
             planted.heal()
@@ -194,15 +209,16 @@ class TrialLab:
             unexpected=tuple(sorted(set(turned) - {fault.requirement} - fault.follows)),
             layer_named=(run.report["root_cause"] or {}).get("layer") if run else None,
             seconds=time.monotonic() - began,
+            cpu=run.cpu if run else 0.0,
             error=error,
         )
-        if run and not trial.flawless:
+        if run and not (trial.flawless and trial.layer_right):
             self._keep(run, fault.name, trial.unexpected or [fault.requirement])
         return trial
 
     def _keep(self, run: SuiteRun, name: str, requirements: Iterable[str]) -> Path:
         """Keep what a run that surprised us has seen, and the lab's logs: it may never come again."""
-        kept = EVIDENCE / self.profile / name
+        kept = self._evidence / self.profile / name
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(run.folder, kept, ignore=shutil.ignore_patterns("fleet.json", "environment", ".*"))
         shutil.copytree(self.control.folder.logs, kept / "lab-logs")
@@ -239,7 +255,9 @@ class Backlog:
             self._waiting[profile].clear()
 
 
-def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Trial], dict[str, set[str]]]:
+def prove(
+    catalogues: Mapping[str, Sequence[Fault]], labs: int, reports: Path = REPORTS
+) -> tuple[list[Trial], dict[str, set[str]]]:
     """Try every fault, in `labs` labs side by side. A lab that could not be healed is replaced by a fresh one.
 
     Returns:
@@ -252,14 +270,15 @@ def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Tr
     for leftover in state.all_labs():  # of a proof that was killed: they ended with it, their folders did not
         if leftover.state.name.startswith(LAB_PREFIX) and not leftover.state.process.alive:
             state.remove(leftover)
-    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    evidence = reports / EVIDENCE
+    shutil.rmtree(evidence, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="meshproof-prove-", ignore_cleanup_errors=True) as scratch:
 
         def work(number: int) -> None:
             while task := backlog.join():
                 profile, first = task
                 try:
-                    with TrialLab(profile, number, Path(scratch)) as lab:
+                    with TrialLab(profile, number, Path(scratch), evidence) as lab:
                         if first:
                             checked[profile] = lab.unharmed()
                         while fault := backlog.take(profile):
@@ -290,6 +309,8 @@ def prove(catalogues: Mapping[str, Sequence[Fault]], labs: int) -> tuple[list[Tr
 def _announce(trial: Trial, count: int, total: int) -> None:
     state = "killed" if trial.killed else "SURVIVED"
     notes = [f"false alarms: {', '.join(trial.unexpected)}"] if trial.unexpected else []
+    if trial.killed and not trial.layer_right:
+        notes.append(f"the diagnosis names {trial.layer_named or 'no layer'}, not {trial.fault.layer.value}")
     notes += [trial.error] if trial.error else []
     print(f"[{count}/{total}] {trial.fault.name}: {state} in {trial.seconds:.1f} s {'; '.join(notes)}", flush=True)
 
@@ -317,6 +338,7 @@ def as_data(trials: Sequence[Trial], checked: Mapping[str, Iterable[str]], secon
                 "layer": trial.fault.layer.value,
                 "layer_named": trial.layer_named,
                 "seconds": round(trial.seconds, 2),
+                "cpu_seconds": round(trial.cpu, 2),
                 "error": trial.error,
             }
             for trial in trials
@@ -332,6 +354,7 @@ def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "kill_rate": sum(trial.killed for trial in trials) / len(trials) if trials else 0.0,
         "false_alarms": sum(len(trial.unexpected) for trial in trials),
+        "layers_right": sum(trial.layer_right for trial in trials) / len(trials) if trials else 0.0,
     }
 
 
@@ -343,6 +366,9 @@ def as_markdown(trials: Sequence[Trial], data: dict[str, Any]) -> str:
         f"{len(trials)} faults were planted, {sum(t.killed for t in trials)} killed "
         f"(kill rate {data['kill_rate']:.0%}), {data['false_alarms']} false alarms, in {data['seconds']} s.",
         "",
+        f"The diagnosis names the layer of {sum(t.layer_right for t in trials)} of {len(trials)} faults "
+        f"({data['layers_right']:.0%}).",
+        "",
         "A fault is killed when the requirement it breaks is found violated. Requirements that follow from it may turn",
         "as well; any other that turns is a false alarm.",
     ]
@@ -352,14 +378,16 @@ def as_markdown(trials: Sequence[Trial], data: dict[str, Any]) -> str:
 
 
 def _profile(trials: Sequence[Trial], figures: dict[str, Any]) -> Iterator[str]:
-    yield "| fault | what is broken | requirement | killed | follows | false alarms | s |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| fault | what is broken | requirement | killed | layer | named | follows | false alarms | s |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for trial in trials:
         follows = ", ".join(r for r in trial.verdicts if r != trial.fault.requirement and r not in trial.unexpected)
         alarms = ", ".join(trial.unexpected) or "none"
         yield (
             f"| {trial.fault.name} | {trial.fault.summary} | {trial.fault.requirement} | "
-            f"{'yes' if trial.killed else 'NO'} | {follows or '-'} | {alarms} | {trial.seconds:.1f} |"
+            f"{'yes' if trial.killed else 'NO'} | {trial.fault.layer.value} | "
+            f"{'the same' if trial.layer_right else (trial.layer_named or 'none').upper()} | "
+            f"{follows or '-'} | {alarms} | {trial.seconds:.1f} |"
         )
     turned = sorted({requirement for trial in trials for requirement in trial.verdicts})
     yield from ("", "Faults by requirements: V violated, i inconclusive, blank as planned.", "")
@@ -385,6 +413,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault", action="append", metavar="NAME", help="only this one; repeatable")
     parser.add_argument("--sample", type=int, metavar="N", help="only N faults, spread over the catalogues")
     parser.add_argument("--labs", type=int, default=LABS, metavar="N", help=f"labs side by side (default {LABS})")
+    parser.add_argument(
+        "--reports", type=Path, default=REPORTS, metavar="DIR", help="where to write (default reports/)"
+    )
     parser.add_argument("--list", action="store_true", help="list the faults and stop")
     options = parser.parse_args(arguments)
     chosen = [(profile, fault) for profile in options.profile or CATALOGUES for fault in CATALOGUES[profile]()]
@@ -404,20 +435,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         catalogues.setdefault(profile, []).append(fault)
     began = time.monotonic()
     try:
-        trials, checked = prove(catalogues, max(1, options.labs))
+        options.reports.mkdir(parents=True, exist_ok=True)
+        trials, checked = prove(catalogues, max(1, options.labs), options.reports)
     except KeyboardInterrupt:
         print("broken off; the labs end with this process, and nothing was written", file=sys.stderr)
         return 130
     data = as_data(trials, checked, time.monotonic() - began)
-    reports = ROOT / "reports"
-    (reports / "proof.json").write_text(json.dumps(data, indent=2) + "\n")
-    (reports / "proof.md").write_text(as_markdown(trials, data))
+    (options.reports / "proof.json").write_text(json.dumps(data, indent=2) + "\n")
+    (options.reports / "proof.md").write_text(as_markdown(trials, data))
     flawless = all(trial.flawless for trial in trials)
     print(
         f"{len(trials)} faults, kill rate {data['kill_rate']:.0%}, {data['false_alarms']} false alarms, "
-        f"{data['seconds']} s: reports/proof.md"
+        f"the right layer named for {data['layers_right']:.0%}, {data['seconds']} s: {options.reports / 'proof.md'}"
     )
-    return 0 if flawless else 1
+    return 0 if flawless and data["layers_right"] >= LAYERS_RIGHT else 1
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def fault(name: str, requirement: str = "NET-POD-001") -> Fault:
 
 def test_each_profile_has_its_own_figures_and_gaps(prove: ModuleType) -> None:
     trials = [
-        prove.Trial(fault("a"), "aws-calico", killed=True, verdicts={"NET-POD-001": "violated"}),
+        prove.Trial(fault("a"), "aws-calico", killed=True, verdicts={"NET-POD-001": "violated"}, layer_named="policy"),
         prove.Trial(
             fault("b", "NET-POD-002"),
             "azure-cilium",
@@ -41,10 +41,19 @@ def test_each_profile_has_its_own_figures_and_gaps(prove: ModuleType) -> None:
     checked = {"aws-calico": {"NET-POD-001", "NET-POD-003"}, "azure-cilium": {"NET-POD-001", "NET-POD-002"}}
     data = prove.as_data(trials, checked, 12.34)
     assert (data["kill_rate"], data["false_alarms"], data["seconds"]) == (0.5, 1, 12.3)
-    assert data["profiles"]["aws-calico"] == {"kill_rate": 1.0, "false_alarms": 0, "uncovered": ["NET-POD-003"]}
+    assert data["profiles"]["aws-calico"] == {
+        "kill_rate": 1.0,
+        "false_alarms": 0,
+        "layers_right": 1.0,
+        "uncovered": ["NET-POD-003"],
+    }
     assert data["profiles"]["azure-cilium"]["uncovered"] == ["NET-POD-001", "NET-POD-002"]
     assert data["uncovered"] == ["NET-POD-001", "NET-POD-002", "NET-POD-003"]
+    assert data["layers_right"] == 0.5
     page = prove.as_markdown(trials, data)
+    assert "names the layer of 1 of 2 faults (50%)" in page
+    assert "| policy | the same |" in page
+    assert "| policy | NONE |" in page
     assert page.index("## aws-calico") < page.index("| a |") < page.index("## azure-cilium") < page.index("| b |")
 
 
