@@ -17,6 +17,7 @@ from analysis.rulesets import (
     judge_pings_let_in,
     judge_reflectors_let_in,
     judge_rules_as_planned,
+    judge_size_reports_let_in,
     judge_stores_let_in,
     judge_tunnels_let_in,
 )
@@ -110,3 +111,10 @@ def test_nodes_may_use_foreign_addresses_or_hide_them(plan, facts, require):
 def test_security_groups_let_neighbours_in(plan, facts, require):
     """The ports that nodes of one cluster need of each other are open."""
     require(judge_neighbours_let_in(plan, facts.inventory, facts.networks))
+
+
+@pytest.mark.requirement("NET-MTU-002")
+@pytest.mark.needs("cloud-network")
+def test_security_groups_let_size_reports_in(plan, facts, require):
+    """A packet of exactly the pod MTU crosses every pair of regions, and one byte more is refused with a reason."""
+    require(judge_size_reports_let_in(plan, facts.networks))
