@@ -30,8 +30,48 @@ from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, LabRegion, LabT
 
 CALICO = "/apis/crd.projectcalico.org/v1"
 
-SEVERED = frozenset({"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005"})
-"""What is lost when nodes of two regions cannot reach each other on the underlay."""
+OVERLAY_SEVERED = frozenset(
+    {
+        "NET-ROUTE-006",
+        "NET-POD-001",
+        "NET-POD-002",
+        "NET-POD-003",
+        "NET-POD-005",
+        "NET-POD-008",
+        "NET-POD-010",
+        "NET-POD-011",
+        "NET-POD-012",
+        "NET-POD-013",
+        "NET-MTU-001",
+        "NET-MTU-002",
+        "NET-MTU-003",
+        "NET-MTU-004",
+        "NET-DNS-005",
+        "NET-DNS-006",
+        "NET-DNS-007",
+        "NET-DNS-008",
+        "NET-DNS-010",
+        "NET-DNS-011",
+        "NET-DNS-013",
+        "NET-DNS-016",
+        "MESH-CP-010",
+        "MESH-CP-015",
+    }
+)
+"""What is lost when packets of tunnels do not get from one region to another."""
+
+SEVERED = OVERLAY_SEVERED | {
+    "NET-UNDR-006",
+    "NET-UNDR-007",
+    "NET-UNDR-008",
+    "NET-UNDR-009",
+    "NET-UNDR-010",
+    "NET-UNDR-011",
+    "MESH-CP-002",
+    "MESH-CP-006",
+    "MESH-CP-012",
+}
+"""What is lost when no packets at all do."""
 
 CUT_OFF = frozenset({"NET-POD-009", "NET-UNDR-012", "NET-UNDR-014"})
 """What is lost with the way to the internet; whether a port is closed to it cannot be told then."""
@@ -397,7 +437,7 @@ def _tunnel_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
         requirement="NET-UNDR-010",
         steps=(group_changed(lab, region, change),),
         confirm=sign,
-        follows=SEVERED | {"NET-POD-006"},
+        follows=OVERLAY_SEVERED | {"NET-POD-006", "NET-MTU-009"},
     )
 
 
