@@ -29,7 +29,7 @@ MOST_TARGETS = 24
 SLOWEST = 1_000_000
 """Bytes per second. A transfer that is slower is broken off, and told as far as it came."""
 
-LEAST_TIME = timedelta(seconds=15)
+LEAST_TIME = timedelta(seconds=8)
 STALL_MARGIN = 1.25
 """A transfer that stands still for the budget and a quarter has stalled: the rest of it is not waited for."""
 

@@ -139,7 +139,7 @@ def flannel_left(node: LabNode) -> Fault:
     return Fault(
         name="flannel-left-behind",
         summary=f"{node.name} still has the bridge of Flannel, which k3s brings unless it is told not to",
-        layer=Layer.ENCAPSULATION,
+        layer=Layer.CONTROL,
         requirement="NET-MTU-011",
         steps=(Command(place(node), ("ip", "link", "add", "cni0", "type", "bridge"), ("ip", "link", "del", "cni0")),),
         confirm=lambda control: control.run(place(node), ["ip", "link", "show", "cni0"], check=False).code == 0,

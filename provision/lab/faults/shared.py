@@ -30,10 +30,13 @@ from provision.lab.faults.steps import (
 from provision.lab.seed import PAUSE_IMAGE
 from provision.lab.topology import LabNode, LabRegion
 
-MESH_PATHS = frozenset({"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005"})
+MESH_PATHS = frozenset(
+    {"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005", "NET-MTU-002", "NET-MTU-003"},
+)
 """What is lost with any path between the pods of two regions."""
 
 UNSEEN = MESH_PATHS | {
+    "NET-MTU-011",
     "NET-POD-004",
     "NET-POD-006",
     "NET-POD-007",
@@ -229,7 +232,16 @@ def tcp_blocked(source: LabRegion, target: LabRegion) -> Fault:
         steps=dropped_in(source, f"{between(source, target)} meta l4proto tcp ct state new"),
         confirm=table_is_loaded(place(source.nodes[-1])),
         follows=frozenset(
-            {"NET-POD-005", "NET-POD-010", "NET-POD-011", "NET-POD-013", "NET-ROUTE-014", "MESH-CP-010", "MESH-CP-011"}
+            {
+                "NET-POD-005",
+                "NET-POD-010",
+                "NET-POD-011",
+                "NET-POD-013",
+                "NET-ROUTE-014",
+                "NET-MTU-003",
+                "MESH-CP-010",
+                "MESH-CP-011",
+            }
         ),
     )
 
@@ -381,7 +393,7 @@ def throttled_tunnel(nodes: Sequence[LabNode], tunnel_device: str) -> Fault:
         confirm=lambda control: (
             "tbf" in control.run(place(nodes[0]), ["tc", "qdisc", "show", "dev", tunnel_device]).out
         ),
-        follows=frozenset({"NET-POD-012"}),
+        follows=frozenset({"NET-POD-012", "NET-MTU-003"}),
     )
 
 
@@ -416,6 +428,7 @@ def second_plugin(node: LabNode) -> Fault:
             ),
         ),
         confirm=command_succeeds(place(node), ("ip", "link", "show", "flannel.1")),
+        follows=frozenset({"NET-MTU-011"}),
     )
 
 
