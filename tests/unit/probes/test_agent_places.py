@@ -94,6 +94,9 @@ class Talking:
         heard = b""
         while data := process.stdout.read1():
             heard += data
+            if b"\x1eENDED" in heard:  # as when the exec ends: nobody has a further plan
+                process.stdin.close()
+                continue
             if answer is not None and (said := answer(data)):
                 process.stdin.write(b"%.6f\n" % (float(said) + self.ahead))
                 process.stdin.flush()
