@@ -233,7 +233,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="MESH-CP-014",
         steps=(Restarted(_tunnel_protocol("geneve"), WESTUS.name, (AGENT,)),),
         confirm=object_says(WESTUS.name, CONFIG, ("data", "tunnel-protocol"), "geneve"),
-        follows=LOST_ON_RESTART | {"NET-ROUTE-010", "NET-POD-006", "NET-ROUTE-009"},
+        follows=LOST_ON_RESTART | {"NET-ROUTE-010", "NET-POD-006", "NET-ROUTE-009", "NET-MTU-006"},
     ),
     Fault(
         name="health-port-blocked",
