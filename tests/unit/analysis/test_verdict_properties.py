@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import fields, replace
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.facts import ProbeOutcome
+from analysis.facts import Network, ProbeOutcome
 from analysis.plan import Encapsulation
 from analysis.verdict import Outcome
 from tests.unit.analysis.judges import JUDGES, verdicts
@@ -112,6 +113,22 @@ def test_what_the_plan_does_not_ask_for_does_not_apply():
     for requirement in ("NET-ROUTE-010", "NET-POD-009"):
         assert told[requirement].outcome is Outcome.NOT_APPLICABLE
         assert told[requirement].observed
+
+
+def test_pods_may_be_seen_outside_under_an_address_that_the_cloud_translates_to():
+    seen = IPv4Address("198.18.0.11")
+    world = PERFECT.edit("paths", "egress", lambda probe: replace(probe, seen_source=seen))
+
+    assert verdicts(world)["NET-POD-009"].outcome is Outcome.MET
+
+
+def test_a_second_network_of_a_region_is_judged_once():
+    second = Network(PERFECT.plan.regions[0].name, IPv4Network("10.77.0.0/16"), (IPv4Network("10.77.1.0/24"),))
+    told = verdicts(PERFECT.add("networks", "networks", second))
+
+    assert {requirement for requirement, verdict in told.items() if verdict.outcome is Outcome.VIOLATED} <= {
+        "NET-UNDR-001"
+    }
 
 
 def test_service_ranges_that_are_not_routed_may_be_the_same_and_are_remarked_on():
