@@ -48,8 +48,11 @@ HOPS = 8
 
 TRACE_TIMEOUT_S = 1.0
 TRACE_TRIES = 2
-KNOCK_TIMEOUT_S = 2.0
-"""Time for one more SYN, which the kernel sends after one second."""
+KNOCK_TIMEOUT_S = 3.0
+"""Time for one more SYN, which the kernel sends after one second, on a busy machine."""
+
+CLOSED_TIMEOUT_S = 2.0
+"""From where nothing should be answered, every knock takes all its time."""
 
 WITHIN = timedelta(seconds=20)
 SETTINGS_WITHIN = timedelta(seconds=20)
@@ -318,7 +321,7 @@ def _knock_from(post: Outpost, wanted: Sequence[tuple[Instance, Door, int]]) -> 
     batch: dict[str, Any] = {
         "kind": "knock",
         "targets": [[str(instance.public_address), port, ""] for instance, _door, port in wanted],
-        "timeout": KNOCK_TIMEOUT_S,
+        "timeout": CLOSED_TIMEOUT_S if post.stand is Stand.INTERNET else KNOCK_TIMEOUT_S,
     }
     if post.address is not None:
         batch["source"] = str(post.address)
