@@ -59,10 +59,13 @@ COMPLAINTS = ("[ERROR] Restart failed", "[ERROR] plugin/reload", "[FATAL]", "plu
 """What log lines hold in which CoreDNS refuses a configuration or sees itself in a loop."""
 
 MEMBER_SCRIPT = """
-echo "$(hostname -f)"
+command -v timeout > /dev/null || timeout() { shift; "$@"; }
+echo "$(timeout 6 hostname -f)"
 cat /etc/resolv.conf
-for name do echo "= $name $(getent ahostsv4 "$name" | head -n 1)"; done
+for name do echo "= $name $(timeout 6 getent ahostsv4 "$name")" & done
+wait
 """
+"""The full name, the resolver's settings, and a line for each name; what is late counts as not there."""
 
 
 @dataclass(frozen=True)
