@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from analysis.facts import Gap
 from analysis.verdict import Finding, Verdict, conclude
-from analysis.words import gap_findings, listed
+from analysis.words import count, gap_findings, listed
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,55 @@ class History:
     samples: tuple[Sample, ...]
     gaps: tuple[Gap, ...] = ()
     remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """One line of a timeline: what was done, and when one observer had come to see it.
+
+    Attributes:
+        at: seconds after the first change of the history.
+        done: what was done ("new pod 192.168.0.5 came").
+        observer: who looked.
+        after: seconds from the change until the observer had noticed for good; None when it never did.
+        budget: seconds that it may take; None for what was watched and should not change.
+        remark: how often the observer was asked, and what it said where it did not agree.
+    """
+
+    at: float
+    done: str
+    observer: str
+    after: float | None
+    budget: float | None
+    remark: str
+
+
+def timeline(history: History) -> tuple[Noticed, ...]:
+    """What was done when, and who noticed after how long, in the order in which it happened."""
+    seen = _by_observer(history)
+    begin = min((change.at for change in history.changes), default=0.0)
+    lines = []
+    for change in sorted(history.changes, key=lambda change: change.at):
+        watched = not change.budget
+        verb = "stands" if watched else "came" if change.appears else "went"
+        for observer in change.observers:
+            told = [sample for sample in _window(seen, observer, change) if sample.present is not None]
+            settled = _settled(told, wanted=change.appears)
+            others = [sample for sample in told if sample.present is not change.appears]
+            remark = f"asked {count(len(told), 'time')}"
+            if others:
+                remark += f", {len(others)} said otherwise" + (f": {others[-1].detail}" if others[-1].detail else "")
+            lines.append(
+                Noticed(
+                    round(change.at - begin, 1),
+                    f"{change.subject} {verb}",
+                    observer,
+                    None if settled is None else round(settled.at - change.at, 1),
+                    None if watched else change.budget.total_seconds(),
+                    remark,
+                )
+            )
+    return tuple(lines)
 
 
 def judge_followed(expected: str, history: History) -> Verdict:

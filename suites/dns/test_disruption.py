@@ -30,7 +30,7 @@ def test_a_recreated_pod_is_found_at_its_new_address(plan, churn, nameservers, e
         look = nameservers.leads_to(name, [new])
         churn.follow(f"{name} at {new}", observers, look, appears=True, budget=budget, cause=cause)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     promise = f"the new address of a recreated pod is seen in the other clusters within {budget.total_seconds():g} s"
     require(judge_followed(promise, churn.history))
 
@@ -47,7 +47,7 @@ def test_resolution_goes_on_without_one_server(plan, churn, nameservers, evidenc
         cause = "questions go on being sent to the server that is gone"
         churn.watch([(subject, observers, look)], lasting=WATCHED, cause=cause)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     promise = f"the other clusters resolve names of {region} while one of its DNS servers is lost"
     require(judge_undisturbed(promise, churn.history))
 
@@ -65,7 +65,7 @@ def test_local_names_do_without_a_remote_cluster(plan, churn, nameservers, evide
             cause = f"they are asked of {region}, or its silence holds up the others"
             churn.watch([(subject, observers, look)], lasting=WATCHED, cause=cause)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     limit = plan.budgets.dns_answer.total_seconds()
     promise = f"local and external names resolve within {limit:g} s while {region} has no DNS at all"
     require(judge_undisturbed(promise, churn.history))
@@ -89,6 +89,6 @@ def test_forwarding_survives_a_restart_of_the_servers(plan, churn, nameservers, 
         cause = "what a server reads when it starts is not what it ran with, or it is refused"
         churn.follow(f"{subject} from new servers", observers, served_again, appears=True, budget=budget, cause=cause)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     promise = f"{budget.total_seconds():g} s after the DNS servers of {region} restarted, forwarding works again"
     require(judge_followed(promise, churn.history))

@@ -28,7 +28,7 @@ def test_traffic_goes_on_without_a_control_plane(plan, churn, control_plane, evi
         with control_plane.lost(lost.name):
             churn.watch(watches, lasting=WATCHED, cause=CAUSE)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_undisturbed(
             f"pods of all clusters go on answering each other while the control plane of {lost.name} is away",
@@ -55,7 +55,7 @@ def test_the_others_stay_connected_without_a_control_plane(plan, churn, control_
         with control_plane.lost(lost.name):
             churn.watch(watches, lasting=WATCHED, cause="agents give up all clusters when they lose one")
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_undisturbed(
             f"the other clusters stay connected to each other while the control plane of {lost.name} is away",
@@ -71,7 +71,7 @@ def test_pods_made_meanwhile_are_reachable_afterwards(plan, churn, control_plane
     """Once a failed control plane is back, changes in its cluster spread again within the convergence time."""
     make_a_pod_during_an_outage(plan, churn, control_plane, churn.answers, "answers pods of the other clusters")
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(judge_followed(promise(plan, "a pod made meanwhile answers pods of the other clusters"), churn.history))
 
 
@@ -84,7 +84,7 @@ def test_agents_learn_afterwards_what_came_meanwhile(plan, churn, control_plane,
         plan, churn, control_plane, lambda pod: knows_address(pod.address), "is known to agents of the other clusters"
     )
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(judge_followed(promise(plan, "agents of the other clusters know a pod made meanwhile"), churn.history))
 
 

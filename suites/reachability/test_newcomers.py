@@ -18,7 +18,7 @@ def test_new_pods_are_reachable_soon(plan, churn, evidence, require):
         subject = f"new pod {pod.address} on {neighbour.node}"
         churn.follow(subject, observers, churn.answers(pod), appears=True, budget=budget)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_followed(
             f"a new pod answers pods of every other cluster within {budget.total_seconds():g} s of running",
@@ -36,7 +36,7 @@ def test_addresses_follow_their_pods(plan, churn, evidence, require):
     if churn.in_order(region.name, observers, churn.answers(neighbour), what=f"the pod {neighbour.address}"):
         reuse_an_address(churn, region.name, neighbour.node, observers, budget)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_followed(
             "the address of a deleted pod falls silent, and leads to the next pod that is given it, each within "

@@ -30,7 +30,7 @@ def test_blocks_come_and_go_everywhere_in_time(plan, churn, evidence, require):
     elif churn.in_order(region.name, observers, churn.holds_routes(known), what=f"the routes to {host.node}"):
         claim_and_release(churn, host, spare, observers, budget)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_followed(
             f"a new block is known on every node of the other clusters within {budget.total_seconds():g} s, "
@@ -77,7 +77,7 @@ def test_addresses_come_and_go_everywhere_in_time(plan, churn, evidence, require
         cause = f"it stayed in the store of {region.name}, or the agent did not hear of its end"
         churn.follow(subject, observers, look, appears=False, budget=budget, cause=cause)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_followed(
             f"the address of a new pod is known to agents of the other clusters within {budget.total_seconds():g} s, "
@@ -110,7 +110,7 @@ def test_routes_come_back_after_the_agent_restarts(plan, facts, churn, evidence,
         for subject, watching, look in expected:
             churn.follow(subject, watching, look, appears=True, budget=budget, cause=cause, since=restarted)
 
-    evidence.json("history.json", churn.history)
+    churn.keep(evidence)
     require(
         judge_followed(
             f"within {budget.total_seconds():g} s after the routing agent of {host.node} restarted, "

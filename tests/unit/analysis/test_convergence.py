@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from analysis.convergence import Change, History, Sample, judge_followed, judge_undisturbed
+from analysis.convergence import Change, History, Noticed, Sample, judge_followed, judge_undisturbed, timeline
 from analysis.facts import Gap
 from analysis.verdict import Outcome
 
@@ -143,4 +143,20 @@ def test_what_nobody_could_watch_may_have_been_disturbed():
     assert "pod is gone" in told.observed
     assert undisturbed(*looks("west-1", True), *looks("west-2", True), gaps=[Gap("a", "b", "c")]).outcome is (
         Outcome.INCONCLUSIVE
+    )
+
+
+def test_a_timeline_says_when_what_was_done_and_who_noticed_after_how_long():
+    came = Change("the pod 10.0.0.1", 100.0, True, 120.0, ("east", "west"), timedelta(seconds=5))
+    went = Change("the pod 10.0.0.1", 120.0, False, 130.0, ("east",), timedelta(seconds=5))
+    samples = (
+        Sample("east", came.subject, 100.5, 100.6, False, "no answer"),
+        Sample("east", came.subject, 101.0, 101.2, True),
+        Sample("west", came.subject, 106.0, 106.1, False, "no route"),
+        Sample("east", went.subject, 121.0, 121.5, False),
+    )
+    assert timeline(History((went, came), samples)) == (
+        Noticed(0.0, "the pod 10.0.0.1 came", "east", 1.2, 5.0, "asked 2 times, 1 said otherwise: no answer"),
+        Noticed(0.0, "the pod 10.0.0.1 came", "west", None, 5.0, "asked 1 time, 1 said otherwise: no route"),
+        Noticed(20.0, "the pod 10.0.0.1 went", "east", 1.5, 5.0, "asked 1 time"),
     )
