@@ -136,8 +136,10 @@ class Dataplane:
             KernelError: the kernel refused; the next call tries again what is missing.
         """
         if state.device != self._applied.device:
-            self._set_device(state.device)
-            self._applied = DataplaneState(state.device, frozenset(), self._applied.rules)
+            if not self._resized(state.device):
+                self._set_device(state.device)
+                self._applied = replace(self._applied, endpoints=frozenset())
+            self._applied = replace(self._applied, device=state.device)
         if state.device is not None and state.endpoints != self._applied.endpoints:
             self._set_endpoints(state.endpoints)
             self._applied = DataplaneState(state.device, state.endpoints, self._applied.rules)
@@ -145,12 +147,16 @@ class Dataplane:
             kernel.load_rules(self._netns, TABLE, state.rules)
             self._applied = state
 
-    def _set_device(self, device: TunnelDevice | None) -> None:
+    def _resized(self, device: TunnelDevice | None) -> bool:
+        """Whether only the MTU was another, and is changed now: the device stays, and with it all that uses it."""
         before = self._applied.device
-        if before is not None and device is not None and replace(before, mtu=device.mtu) == device:
-            kernel.ip(self._netns, [f"link set {TUNNEL_DEVICE} mtu {device.mtu}"])
-            return
-        if before is not None:
+        if before is None or device is None or replace(before, mtu=device.mtu) != device:
+            return False
+        kernel.ip(self._netns, [f"link set {TUNNEL_DEVICE} mtu {device.mtu}"])
+        return True
+
+    def _set_device(self, device: TunnelDevice | None) -> None:
+        if self._applied.device is not None:
             kernel.forget("ip", self._netns, [f"link del {TUNNEL_DEVICE}"])
         if device is not None:
             # One source port for all flows, where Calico lets the kernel spread them: a lab has no parallel links to

@@ -138,3 +138,14 @@ def test_the_tunnel_map_is_what_the_kernel_says(monkeypatch, code, out, err, ent
     answer = type("Done", (), {"returncode": code, "stdout": out, "stderr": err})
     monkeypatch.setattr(datapath.subprocess, "run", lambda *_, **__: answer)
     assert datapath.tunnel_map("node") == entries
+
+
+def test_the_settings_mtu_is_that_of_devices_and_routes_leave_room_for_the_header(kernel):
+    made = datapath.Datapath("node", IPv4Address("10.1.1.4"))
+    assert made.mtu == 1500
+    made.set_up(ROUTER, POD_CIDR, SETTINGS | {"mtu": "1400"})
+    made.sync([WEST_1])
+    orders = kernel.taken()[0]
+    assert made.mtu == 1400
+    assert all(" mtu 1400 " in order for order in orders if order.startswith("link add"))
+    assert all(order.endswith(" mtu 1350") for order in orders if order.startswith("route replace"))

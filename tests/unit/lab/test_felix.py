@@ -4,8 +4,9 @@ import re
 from dataclasses import replace
 from ipaddress import IPv4Network
 
-from provision.lab.calico.felix import desired_state, filter_table
-from provision.lab.calico.resources import FelixConfiguration
+from provision.lab.calico import felix
+from provision.lab.calico.felix import Dataplane, desired_state, filter_table
+from provision.lab.calico.resources import FelixConfiguration, read_felix_configuration
 
 
 def members(rules: str, name: str) -> set[str]:
@@ -59,3 +60,26 @@ def test_tunnels_lead_to_every_node_but_oneself(clusters, all_nodes):
     assert str(state.device.address) == "192.168.0.64"
     assert len(state.endpoints) == len(all_nodes) - 1
     assert state.device.local not in {endpoint.remote for endpoint in state.endpoints}
+
+
+def test_tunnels_have_the_mtu_that_felix_was_told_or_what_the_nodes_device_leaves(clusters, all_nodes):
+    cluster = clusters["us-east-1"]
+    told = replace(cluster, felix=read_felix_configuration({"metadata": {"name": "d"}, "spec": {"vxlanMTU": 1400}}))
+    devices = [desired_state(each, each.nodes[0], all_nodes).device for each in (cluster, told)]
+    assert [device.mtu for device in devices if device] == [1450, 1400]
+
+
+def test_a_device_whose_mtu_alone_changes_stays(clusters, all_nodes, monkeypatch):
+    told, gone = [], []
+    monkeypatch.setattr(felix.kernel, "ip", lambda _netns, orders: told.extend(orders))
+    monkeypatch.setattr(felix.kernel, "bridge", lambda _netns, _orders: None)
+    monkeypatch.setattr(felix.kernel, "load_rules", lambda _netns, _table, _rules: None)
+    monkeypatch.setattr(felix.kernel, "forget", lambda _program, _netns, orders: gone.extend(orders))
+    state = desired_state(clusters["us-east-1"], clusters["us-east-1"].nodes[0], all_nodes)
+    assert state.device is not None
+    dataplane = Dataplane("node")
+    dataplane.apply(state)
+    told.clear()
+    dataplane.apply(replace(state, device=replace(state.device, mtu=1400)))
+    assert gone == []
+    assert told == ["link set vxlan.calico mtu 1400"]
