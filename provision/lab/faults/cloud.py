@@ -33,6 +33,8 @@ CALICO = "/apis/crd.projectcalico.org/v1"
 OVERLAY_SEVERED = frozenset(
     {
         "NET-ROUTE-006",
+        "NET-ROUTE-014",
+        "NET-ROUTE-017",
         "NET-POD-001",
         "NET-POD-002",
         "NET-POD-003",
@@ -53,8 +55,11 @@ OVERLAY_SEVERED = frozenset(
         "NET-DNS-010",
         "NET-DNS-011",
         "NET-DNS-013",
+        "NET-DNS-014",
         "NET-DNS-016",
+        "NET-DNS-019",
         "MESH-CP-010",
+        "MESH-CP-011",
         "MESH-CP-015",
     }
 )
@@ -68,6 +73,8 @@ SEVERED = OVERLAY_SEVERED | {
     "NET-UNDR-010",
     "NET-UNDR-011",
     "MESH-CP-002",
+    "MESH-CP-003",
+    "MESH-CP-004",
     "MESH-CP-006",
     "MESH-CP-012",
 }
