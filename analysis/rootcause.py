@@ -107,6 +107,8 @@ _OF_REQUIREMENT = {
 EXPLAINS: dict[str, frozenset[str]] = {
     # A route that sends packets bare leads to no node of the mesh, and BGP learns it and passes it on.
     "NET-ROUTE-010": frozenset({"NET-ROUTE-009", "NET-ROUTE-016", "NET-ROUTE-018"}),
+    # What travels bare is routed by gateways: another next hop, and more of them.
+    "NET-MTU-005": frozenset({"NET-ROUTE-009", "NET-POD-007"}),
     # A node's port may be served by a pod on another node, which packets do not reach when tunnels lead elsewhere.
     "NET-ROUTE-009": frozenset({"MESH-CP-012"}),
     # What is fragmented or lost for its size is slow.
