@@ -30,9 +30,33 @@ from provision.lab.faults.steps import (
 from provision.lab.seed import PAUSE_IMAGE
 from provision.lab.topology import LabNode, LabRegion
 
-MESH_PATHS = frozenset(
-    {"NET-POD-001", "NET-POD-002", "NET-POD-003", "NET-POD-005", "NET-MTU-002", "NET-MTU-003"},
+REMOTE_NAMES = frozenset(
+    {
+        "NET-DNS-005",
+        "NET-DNS-006",
+        "NET-DNS-007",
+        "NET-DNS-008",
+        "NET-DNS-010",
+        "NET-DNS-011",
+        "NET-DNS-013",
+        "NET-DNS-014",
+        "NET-DNS-016",
+        "NET-DNS-018",
+        "NET-DNS-019",
+    }
 )
+"""What cannot be asked for when questions to another region's DNS servers, or their answers, are lost."""
+
+MESH_PATHS = REMOTE_NAMES | {
+    "NET-POD-001",
+    "NET-POD-002",
+    "NET-POD-003",
+    "NET-POD-005",
+    "NET-MTU-001",
+    "NET-MTU-002",
+    "NET-MTU-003",
+    "NET-MTU-004",
+}
 """What is lost with any path between the pods of two regions."""
 
 UNSEEN = MESH_PATHS | {

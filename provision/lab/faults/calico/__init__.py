@@ -6,12 +6,14 @@ from provision.lab.faults.calico import addressing, control, mtu, reachability, 
 from provision.lab.faults.calico.place import LAB
 from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.dns import dns_faults
+from provision.lab.faults.partition import partition_faults
 from provision.lab.faults.rules import rules_faults
 from provision.lab.faults.underlay import underlay_faults
 
 FAULTS = (
     *addressing.FAULTS,
     *cloud_faults(LAB),
+    *partition_faults(LAB),
     *rules_faults(LAB),
     *underlay_faults(LAB),
     *routing.FAULTS,
