@@ -5,14 +5,15 @@ Nothing that stands breaks by them: security groups let in what belongs to a con
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from analysis.facts import SecurityRule
 from analysis.rootcause import Layer
 from provision.faults import Fault
 from provision.lab.cloud import ICMP, TCP
-from provision.lab.faults.cloud import group_changed, group_says, with_rule, without_rule
-from provision.lab.topology import API_SERVER_PORT, AZURE, LabRegion, LabTopology
+from provision.lab.faults.cloud import from_sources, group_changed, group_says, with_rule, without_rule
+from provision.lab.topology import API_SERVER_PORT, AZURE, OPERATOR, LabRegion, LabTopology
 
 _KUBELET = 10250
 _PRIORITY = 400
@@ -23,7 +24,8 @@ class _KeptOut:
     """Something that a region's security group does not let in.
 
     Attributes:
-        missing: the rule for it, which AWS's group has lost.
+        missing: the rule for it, which AWS's group has lost, or which has lost all its sources but these.
+        sources: what they are, in `nft`'s words; none where the rule is gone.
         protocol, ports, icmp: what the rule that Azure's group has gained denies.
     """
 
@@ -32,6 +34,7 @@ class _KeptOut:
     requirement: str
     missing: str
     protocol: int
+    sources: str = ""
     ports: tuple[int, int] | None = None
     icmp: tuple[int, int | None] | None = None
     follows: frozenset[str] = frozenset()
@@ -65,7 +68,12 @@ def rules_faults(lab: LabTopology) -> tuple[Fault, ...]:
                 "NET-UNDR-011",
                 "kubernetes-api",
                 protocol=TCP,
+                sources=f"{{ {second.plan.node_cidr}, {OPERATOR} }}",
                 ports=(store, store),
+                # Who asks the stores from the nodes of other regions does not get in either.
+                follows=frozenset(
+                    {"MESH-CP-003", "MESH-CP-004", "MESH-CP-005", "MESH-CP-006", "MESH-CP-009", "MESH-CP-012"}
+                ),
             ),
         ),
         _kept_out(
@@ -100,6 +108,9 @@ def _kept_out(lab: LabTopology, region: LabRegion, lost: _KeptOut) -> Fault:
         networks = tuple(each.plan.network for each in lab.regions if each.plan.network)
         rule = SecurityRule(f"Deny-{lost.missing}", False, lost.protocol, networks, lost.ports, lost.icmp, _PRIORITY)
         change, sign = with_rule(rule), group_says(lab, region, rule.name)
+    elif lost.sources:
+        change = from_sources(lost.missing, lost.sources)
+        sign = group_says(lab, region, rf'{re.escape(lost.sources)} .*"{lost.missing}"')
     else:
         change, sign = without_rule(lost.missing), group_says(lab, region, f'"{lost.missing}"', says=False)
     return Fault(
