@@ -2015,6 +2015,10 @@ class TcpQuestions(TcpBatch):
             columns["answer"]["seconds"] = time.monotonic() - self.live[fd][2]
         super().succeed(fd, outcome, columns)
 
+    def expire(self, fd: int) -> None:
+        """Whether or not the connection was opened: nobody answered."""
+        self.end(fd, DROPPED, detail="no answer within %g s" % self.timeout)
+
 
 def dns_question(number: int, name: str, kind: str) -> bytes:
     """A query (RFC 1035), recursion desired. SRV answers are long, so theirs may be (RFC 6891)."""

@@ -136,6 +136,12 @@ def test_answers_keep_the_order_of_the_questions_whoever_answers(pod):
     assert told[0]["sends"] == 2
 
 
+def test_a_server_that_takes_the_question_and_stays_silent_has_not_answered(pod):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (answer,) = ask(pod, ["127.0.0.1", silent.getsockname()[1], SERVICE, "A", "tcp"], timeout=0.2)
+    assert (answer["outcome"], answer["seconds"]) == ("dropped", 0.2)
+
+
 def test_nonsense_is_no_answer(pod):
     class Nonsense:
         def __init__(self, query):
