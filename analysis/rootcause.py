@@ -110,7 +110,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     # What travels bare is routed by gateways: another next hop, and more of them.
     "NET-MTU-005": frozenset({"NET-ROUTE-009", "NET-POD-007"}),
     # A node's port may be served by a pod on another node, which packets do not reach when tunnels lead elsewhere.
-    "NET-ROUTE-009": frozenset({"MESH-CP-012"}),
+    "NET-ROUTE-009": frozenset({"MESH-CP-012", "NET-UNDR-011"}),
     # What is fragmented or lost for its size is slow.
     **dict.fromkeys(("NET-MTU-001", "NET-MTU-002", "NET-MTU-003"), frozenset({"NET-POD-012", "NET-POD-013"})),
 }

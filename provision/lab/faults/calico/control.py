@@ -169,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="api-server-blocked-from-one-node",
         summary=f"{_APART.name} cannot open the API server of {OHIO.name}",
-        layer=Layer.CONTROL,
+        layer=Layer.UNDERLAY,
         requirement="MESH-CP-012",
         steps=(
             Filter(
@@ -183,6 +183,7 @@ FAULTS: tuple[Fault, ...] = (
             ("timeout", "1", "bash", "-c", f": < /dev/tcp/{_OHIO_API}/{API_SERVER_PORT}"),
             succeeds=False,
         ),
+        follows=frozenset({"NET-UNDR-011"}),
     ),
     Fault(
         name="old-typha",

@@ -241,7 +241,7 @@ FAULTS: tuple[Fault, ...] = (
         confirm=lambda control: (
             "eth0" in control.run(place(_EAST_A), ["ip", "route", "get", str(_OHIO_A.block[2])]).out
         ),
-        follows=MESH_PATHS | {"NET-ROUTE-009"} | _LEARNED,
+        follows=MESH_PATHS | {"NET-ROUTE-009", "NET-MTU-005"} | _LEARNED,
     ),
     Fault(
         name="service-range-withheld",

@@ -187,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="store-blocked-from-one-node",
         summary=f"{_A.name} drops new connections to the store of {WESTUS.name}; the one that stands goes on",
-        layer=Layer.CONTROL,
+        layer=Layer.UNDERLAY,
         requirement="MESH-CP-012",
         steps=(
             Filter(
@@ -197,12 +197,12 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=table_is_loaded(place(_A)),
-        follows=UNREACHED_STORE - {"MESH-CP-012"},
+        follows=UNREACHED_STORE - {"MESH-CP-012"} | {"NET-UNDR-011"},
     ),
     Fault(
         name="api-server-blocked-from-one-node",
         summary=f"{_B.name} cannot open the API server of its own cluster",
-        layer=Layer.CONTROL,
+        layer=Layer.UNDERLAY,
         requirement="NET-ROUTE-005",
         steps=(
             Filter(
@@ -216,7 +216,7 @@ FAULTS: tuple[Fault, ...] = (
             ("timeout", "1", "bash", "-c", f": < /dev/tcp/{_A.address}/{API_SERVER_PORT}"),
             succeeds=False,
         ),
-        follows=frozenset({"MESH-CP-001"}),
+        follows=frozenset({"MESH-CP-001", "NET-UNDR-018"}),
     ),
     Fault(
         name="store-on-the-port-of-etcd",
@@ -238,7 +238,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="health-port-blocked",
         summary=f"{_ILL.name} does not answer the health probes of the agents",
-        layer=Layer.POLICY,
+        layer=Layer.UNDERLAY,
         requirement="MESH-CP-015",
         steps=(
             Filter(
@@ -248,7 +248,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=command_succeeds(place(_A), ("ping", "-c", "1", "-W", "1", str(_ILL.address)), succeeds=False),
-        follows=frozenset({"NET-POD-012"}),
+        follows=frozenset({"NET-POD-012", "NET-UNDR-006", "NET-UNDR-018"}),
     ),
     shared.second_plugin(EUROPE.nodes[1]),
     shared.health_script(EUROPE.nodes[-1], tuple(node.address for node in EUROPE.nodes), EUROPE.store_port),

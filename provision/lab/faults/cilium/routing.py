@@ -133,6 +133,9 @@ def _moved(node: LabNode, address: object, name: str, summary: str, requirement:
                 "MESH-CP-011",
                 "MESH-CP-012",
                 "MESH-CP-015",
+                "NET-DNS-012",
+                "NET-MTU-005",
+                "NET-UNDR-011",
             },
         )
         - {requirement},
@@ -173,7 +176,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="agent-reads-one-remote-only",
         summary=f"{_B.name} is not let through to the store of {WESTUS.name}; its agent was started since",
-        layer=Layer.CONTROL,
+        layer=Layer.UNDERLAY,
         requirement="NET-ROUTE-006",
         steps=(
             Restarted(
@@ -188,7 +191,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=table_is_loaded(place(_B)),
-        follows=LOST_ON_RESTART,
+        follows=LOST_ON_RESTART | {"NET-UNDR-011"},
     ),
     Fault(
         name="store-port-outdated",
@@ -250,7 +253,8 @@ FAULTS: tuple[Fault, ...] = (
         confirm=lambda control: (
             "eth0" in control.run(place(_A), ["ip", "route", "get", str(_WEST_A.block[9])], check=False).out
         ),
-        follows=MESH_PATHS | {"NET-ROUTE-008", "NET-ROUTE-009", "NET-POD-012", "NET-POD-013", "MESH-CP-015"},
+        follows=MESH_PATHS
+        | {"NET-ROUTE-008", "NET-ROUTE-009", "NET-POD-012", "NET-POD-013", "NET-MTU-005", "MESH-CP-015"},
     ),
     _moved(
         EUROPE.nodes[2],
