@@ -219,7 +219,7 @@ def cloud_faults(lab: LabTopology) -> tuple[Fault, ...]:
         *_rules_of_the_cloud(lab, first, second, third),
         _store_open_to_the_world(lab, third),
         _ssh_open_to_the_world(lab, second),
-        _tunnel_not_let_in(lab, second),
+        _tunnel_not_let_in(lab, second, third),
     )
 
 
@@ -429,22 +429,25 @@ def _ssh_open_to_the_world(lab: LabTopology, region: LabRegion) -> Fault:
     )
 
 
-def _tunnel_not_let_in(lab: LabTopology, region: LabRegion) -> Fault:
-    """For want of a rule on AWS, because of one more on Azure."""
+def _tunnel_not_let_in(lab: LabTopology, region: LabRegion, source: LabRegion) -> Fault:
+    """For want of a source on AWS, because of one more rule on Azure."""
     if lab.cloud == AZURE:
-        networks = tuple(each.plan.network for each in lab.regions if each.plan.network)
-        rule = SecurityRule("DenyUdp", False, UDP, networks, ports=(CILIUM_PORT, CILIUM_PORT), priority=400)
+        rule = SecurityRule(
+            "DenyUdp", False, UDP, (source.plan.node_cidr,), ports=(CILIUM_PORT, CILIUM_PORT), priority=400
+        )
         change, sign = with_rule(rule), group_says(lab, region, rule.name)
     else:
-        change, sign = without_rule("vxlan"), group_says(lab, region, '"vxlan"', says=False)
+        let_in = ", ".join(str(each.plan.node_cidr) for each in lab.regions if each != source)
+        change = from_sources("vxlan", f"{{ {let_in} }}")
+        sign = group_says(lab, region, rf'{source.plan.node_cidr}.*"vxlan"', says=False)
     return Fault(
         name="tunnel-not-let-in",
-        summary=f"the security group of {region.name} does not let in what encapsulates the traffic of pods",
+        summary=f"the security group of {region.name} does not let in the tunnels of {source.name}",
         layer=Layer.UNDERLAY,
         requirement="NET-UNDR-010",
         steps=(group_changed(lab, region, change),),
         confirm=sign,
-        follows=OVERLAY_SEVERED | {"NET-POD-006", "NET-MTU-009"},
+        follows=OVERLAY_SEVERED,
     )
 
 
