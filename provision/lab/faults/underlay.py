@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from analysis.rootcause import Layer
-from provision.faults import Command, Control, Fault, Filter, Patch
+from provision.faults import Command, Confirm, Control, Fault, Filter, Patch
+from provision.lab.agents_config import host_tree
 from provision.lab.cloud import NOT_TRANSITIVE
 from provision.lab.faults.cloud import (
     SEVERED,
@@ -21,12 +22,21 @@ from provision.lab.faults.cloud import (
     without_rule,
 )
 from provision.lab.faults.steps import command_succeeds, object_says, place, table_is_loaded
+from provision.lab.images import python_interpreter
 from provision.lab.node_files import SYSCTL_FILE
 from provision.lab.topology import API_SERVER_PORT, AWS, OPERATOR, LabNode, LabRegion, LabTopology
 
 _KUBELET, _SSH = 10250, 22
 _PUBLIC_HOP = IPv4Address("203.0.113.7")
 _TOO_SMALL = "300m"
+_SECONDS_AHEAD = 30
+_PYTHON_OF_ANOTHER_TIME = """\
+#!/bin/sh
+# python3 -I -S -c PROGRAM ARGUMENTS, as probes are started
+program="$4"; shift 4
+exec {python} -I -S -c "import time; now = time.time; time.time = lambda: now() + {seconds}
+$program" "$@"
+"""
 
 
 def underlay_faults(lab: LabTopology) -> tuple[Fault, ...]:
@@ -42,6 +52,7 @@ def underlay_faults(lab: LabTopology) -> tuple[Fault, ...]:
         _no_forwarding_after_a_reboot(second.nodes[-1]),
         _kubelet_filtered(first.nodes[-1]),
         _small_node(third.nodes[-1]),
+        _wrong_time(second.nodes[-1]),
     )
 
 
@@ -202,6 +213,37 @@ def _small_node(node: LabNode) -> Fault:
         steps=(Patch(node.region, path, {"status": {"allocatable": {"cpu": _TOO_SMALL}}}),),
         confirm=object_says(node.region, f"/api/v1/nodes/{node.name}", ("status", "allocatable", "cpu"), _TOO_SMALL),
     )
+
+
+def _wrong_time(node: LabNode) -> Fault:
+    """All processes of a lab share the machine's clock; the node's Python, which its pods run, tells another time."""
+    folder = host_tree(node.name) / "usr/local/bin"
+    program = folder / "python3"
+    script = _PYTHON_OF_ANOTHER_TIME.format(python=python_interpreter(), seconds=_SECONDS_AHEAD)
+    return Fault(
+        name="clock-ahead",
+        summary=f"the clock of {node.name} is {_SECONDS_AHEAD} s ahead",
+        layer=Layer.UNDERLAY,
+        requirement="NET-UNDR-020",
+        steps=(
+            Command(
+                place(node),
+                ("sh", "-ec", f'mkdir -p {folder}; printf %s "$1" > {program}; chmod 755 {program}', "sh", script),
+                ("rm", "-rf", str(folder)),
+            ),
+        ),
+        confirm=_tells_another_time(node, str(program)),
+    )
+
+
+def _tells_another_time(node: LabNode, program: str) -> Confirm:
+    asking = ("-I", "-S", "-c", "import time; print(time.time())")
+
+    def confirm(control: Control) -> bool:
+        told = float(control.run(place(node), [program, *asking]).out)
+        return told - float(control.run(place(node), ["date", "+%s.%N"]).out) > _SECONDS_AHEAD / 2
+
+    return confirm
 
 
 def _dropped_on_arrival(node: LabNode, match: str) -> Filter:

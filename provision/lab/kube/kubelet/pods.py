@@ -208,9 +208,8 @@ class Pod:
             argv = self._node.command(environment.expanded(row, env))
         except Exception as error:
             raise ImageError(str(error)) from error
-        programs = tuple(
-            Mount(path, PROGRAM_FOLDER / name, read_only=True) for name, path in self._node.programs(row).items()
-        )
+        known = {**self._node.programs(row), **own_programs(self._node.host_tree)}
+        programs = tuple(Mount(path, PROGRAM_FOLDER / name, read_only=True) for name, path in known.items())
         has_python = shutil.which("python3", path=environment.PATH) is not None
         root = Root(
             folder=folder,
@@ -304,3 +303,9 @@ class Pod:
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a pod's life ended with an error of the node agent", exc_info=error)
+
+
+def own_programs(host_tree: Path) -> dict[str, Path]:
+    """The programs of the node itself, by name: images are the host's file system, so its pods see them."""
+    folder = host_tree / PROGRAM_FOLDER.relative_to("/")
+    return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
