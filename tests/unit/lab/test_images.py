@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from provision.lab import host
-from provision.lab.host import LabUnavailableError, etcd_program
+from provision.lab.host import LabUnavailableError, coredns_program, coredns_version, etcd_program
 from provision.lab.images import UnknownImageError, container_argv, container_programs
 
 
@@ -26,7 +26,6 @@ def test_python_is_an_interpreter_that_is_there():
     [
         ("docker.io/calico/node:v3.24.5", "bird"),
         ("localhost:5000/calico/node", "bird"),
-        ("registry.k8s.io/coredns/coredns:v1.9.3", "pdns_recursor"),
         ("registry.k8s.io/pause@sha256:00", "sleep"),
         ("quay.io/cilium/cilium:v1.16.5", "sleep"),
         ("quay.io/cilium/clustermesh-apiserver:v1.16.5", "sleep"),
@@ -68,3 +67,46 @@ def test_a_machine_without_etcd_is_told_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     with pytest.raises(LabUnavailableError, match="etcd-server"):
         etcd_program()
+
+
+COREDNS = "registry.k8s.io/coredns/coredns:v1.9.3"
+
+
+@pytest.fixture
+def coredns(monkeypatch, tmp_path):
+    """A CoreDNS that is given, which says its version and no more."""
+    given = tmp_path / "given" / "coredns"
+    given.parent.mkdir()
+    given.write_text("#!/bin/sh\necho CoreDNS-1.99.0; echo linux/amd64, go1.99\n")
+    given.chmod(0o755)
+    monkeypatch.setenv(host.COREDNS_VARIABLE, str(given))
+    return given
+
+
+def test_without_coredns_another_server_plays_it(monkeypatch, tmp_path):
+    monkeypatch.delenv(host.COREDNS_VARIABLE, raising=False)
+    monkeypatch.setattr(host, "search_path", lambda: str(tmp_path))
+    assert "pdns_recursor" in container_argv({"image": COREDNS})[-1]
+    assert container_programs({"image": COREDNS}) == {}
+
+
+def test_coredns_runs_where_it_is_given(coredns):
+    container = {"image": COREDNS}
+    assert "exec coredns -conf Corefile" in container_argv(container)[-1]
+    assert container_programs(container) == {"coredns": coredns}
+    assert coredns_version() == "CoreDNS 1.99.0"
+
+
+def test_coredns_is_found_on_the_path(coredns, monkeypatch):
+    monkeypatch.delenv(host.COREDNS_VARIABLE)
+    monkeypatch.setattr(host, "search_path", lambda: str(coredns.parent))
+    assert coredns_program() == coredns
+
+
+def test_a_coredns_that_is_not_there_or_does_not_run_is_named(coredns, monkeypatch):
+    coredns.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(LabUnavailableError, match="does not run here"):
+        coredns_version()
+    monkeypatch.setenv(host.COREDNS_VARIABLE, "/no/such/program")
+    with pytest.raises(LabUnavailableError, match="no CoreDNS there"):
+        coredns_program()
