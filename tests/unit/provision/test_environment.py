@@ -45,7 +45,8 @@ def test_the_aws_sample_is_the_published_environment() -> None:
     assert plan.encapsulation is Encapsulation.IPIP
     assert plan.services_routed
     assert plan.regions == published.regions
-    assert plan.budgets == published.budgets
+    # The lab's caches are short, so that nobody waits for them.
+    assert plan.budgets == replace(published.budgets, dns_change=plan.budgets.dns_change)
     assert plan.database is not None
     assert published.database is not None
     assert replace(plan.database, cpu=None, memory=None) == replace(published.database, cpu=None, memory=None)
