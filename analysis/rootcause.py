@@ -106,15 +106,20 @@ _OF_REQUIREMENT = {
 
 EXPLAINS: dict[str, frozenset[str]] = {
     # A route that sends packets bare leads to no node of the mesh, and BGP learns it and passes it on.
-    "NET-ROUTE-010": frozenset({"NET-ROUTE-009", "NET-ROUTE-016", "NET-ROUTE-018"}),
+    "NET-ROUTE-010": frozenset({"NET-MTU-004", "NET-MTU-005", "NET-ROUTE-009", "NET-ROUTE-016", "NET-ROUTE-018"}),
     # What travels bare is routed by gateways: another next hop, and more of them.
     "NET-MTU-005": frozenset({"NET-ROUTE-009", "NET-POD-007"}),
     # A node's port may be served by a pod on another node, which packets do not reach when tunnels lead elsewhere.
     "NET-ROUTE-009": frozenset({"MESH-CP-012", "NET-UNDR-011"}),
+    # Nodes that were set up in different ways show it in every packet.
+    "MESH-CP-014": frozenset({"NET-MTU-004"}),
     # What is fragmented or lost for its size is slow.
     **dict.fromkeys(("NET-MTU-001", "NET-MTU-002", "NET-MTU-003"), frozenset({"NET-POD-012", "NET-POD-013"})),
 }
-"""Requirements that explain violations of a lower layer, against the order of layers."""
+"""Requirements that explain violations of a lower layer, or of their own, against the order of layers.
+
+A violation that is explained in this way is a symptom: it explains nothing itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def root_cause(violated: Sequence[Violation]) -> RootCause | None:
     if not violated:
         return None
     # Explaining has no circles but by `EXPLAINS`; should there be one, everything in it is a candidate.
-    unexplained = [one for one in violated if not any(_explains(other, one) for other in violated)] or violated
+    unexplained = [one for one in violated if not _causes(one, violated)] or violated
     reach = {one.requirement: _reach(one, violated) for one in unexplained}
     first = min(unexplained, key=lambda one: (-len(reach[one.requirement]), one.height))
     explained = reach[first.requirement]
@@ -177,8 +182,7 @@ def root_cause(violated: Sequence[Violation]) -> RootCause | None:
 
 def follows_from(one: Violation, violated: Sequence[Violation]) -> tuple[str, ...]:
     """The violations that may be why this requirement is violated, or cannot be decided; lowest layer first."""
-    causes = [other for other in violated if _explains(other, one)]
-    return tuple(other.requirement for other in sorted(causes, key=lambda other: other.height))
+    return tuple(other.requirement for other in sorted(_causes(one, violated), key=lambda other: other.height))
 
 
 def regions_named(subjects: Iterable[str], regions: Collection[str]) -> frozenset[str]:
@@ -197,6 +201,23 @@ def regions_named(subjects: Iterable[str], regions: Collection[str]) -> frozense
     return frozenset(named)
 
 
+def _causes(one: Violation, violated: Sequence[Violation]) -> list[Violation]:
+    """The violations that may be why this one is there too."""
+    return [
+        other
+        for other in violated
+        if _explains(other, one) and (_by_table(other, one) or not _symptom(other, violated))
+    ]
+
+
+def _symptom(one: Violation, violated: Sequence[Violation]) -> bool:
+    return any(_by_table(other, one) and _explains(other, one) for other in violated)
+
+
+def _by_table(cause: Violation, effect: Violation) -> bool:
+    return effect.requirement in EXPLAINS.get(cause.requirement, ())
+
+
 def _explains(cause: Violation, effect: Violation) -> bool:
     """Whether one violation may be why the other one is there too."""
     if cause.requirement == effect.requirement or Layer.HYGIENE in (
@@ -206,9 +227,9 @@ def _explains(cause: Violation, effect: Violation) -> bool:
         return False
     if cause.regions and effect.regions and not cause.regions & effect.regions:
         return False
-    if effect.requirement in EXPLAINS.get(cause.requirement, ()):
+    if _by_table(cause, effect):
         return True
-    if cause.requirement in EXPLAINS.get(effect.requirement, ()):
+    if _by_table(effect, cause):
         return False
     return cause.height < effect.height
 
@@ -220,7 +241,7 @@ def _reach(cause: Violation, violated: Sequence[Violation]) -> set[str]:
     while ahead:
         here = ahead.pop()
         for other in violated:
-            if other is not cause and other.requirement not in reached and _explains(here, other):
+            if other is not cause and other.requirement not in reached and here in _causes(other, violated):
                 reached[other.requirement] = other
                 ahead.append(other)
     return set(reached)

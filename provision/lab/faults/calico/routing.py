@@ -58,6 +58,9 @@ CUT_OFF = MESH_PATHS | {
     "MESH-CP-010",
     "MESH-CP-011",
     "MESH-CP-015",
+    "NET-DNS-012",
+    "NET-DNS-015",
+    "NET-MTU-005",
 }
 """What a node, or a region, that has lost its sessions takes with it."""
 
