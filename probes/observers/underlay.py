@@ -92,7 +92,7 @@ def observe_underlay(mesh: Mesh, probe_set: ProbeSet) -> Underlay:
     return Underlay(
         traces=tuple(trace for look in looked for trace in look.traces),
         knocks=tuple(knock for look in looked for knock in look.knocks),
-        outside=(*knocks, *admitted, *_own_connections(mesh, inventory)),
+        outside=(*knocks, *admitted, *own_connections(mesh, inventory)),
         stands=stands,
         settings=tuple(
             with_persistence(setting, persistent.get((setting.region, setting.node)))
@@ -244,11 +244,11 @@ def _read_files(mesh: Mesh) -> tuple[NodeFiles, tuple[OutsideKnock, ...]]:
         if not isinstance(files, ProbeError):
             found[post.region, post.name] = files
         if uses_ssh(post):
-            admitted.append(_ssh_knock(post, files if isinstance(files, ProbeError) else None))
+            admitted.append(ssh_knock(post, files if isinstance(files, ProbeError) else None))
     return found, tuple(admitted)
 
 
-def _ssh_knock(post: Outpost, error: ProbeError | None) -> OutsideKnock:
+def ssh_knock(post: Outpost, error: ProbeError | None) -> OutsideKnock:
     """Getting in by SSH proves its port; not getting in proves something only where the network says so itself."""
     said = str(error or "")
     outcome = ProbeOutcome.INCONCLUSIVE
@@ -267,7 +267,7 @@ def _ssh_knock(post: Outpost, error: ProbeError | None) -> OutsideKnock:
 OutsideLook = tuple[tuple[OutsideKnock, ...], tuple[Stand, ...], tuple[Gap, ...]]
 
 
-def _own_connections(mesh: Mesh, inventory: Inventory) -> Iterable[OutsideKnock]:
+def own_connections(mesh: Mesh, inventory: Inventory) -> Iterable[OutsideKnock]:
     """Where the runner is the operator's place, that it has asked an API server proves the way there."""
     if not any(not post.command for post in outposts(mesh.fleet, Stand.OPERATOR)):
         return
@@ -279,7 +279,7 @@ def _own_connections(mesh: Mesh, inventory: Inventory) -> Iterable[OutsideKnock]
             yield OutsideKnock(stand, region, "", url.hostname, door, protocol, port, opened)
 
 
-def _public_nodes(told: Networks, inventory: Inventory) -> list[Instance]:
+def public_nodes(told: Networks, inventory: Inventory) -> list[Instance]:
     """Nodes with their public addresses, by the cloud's word or else the cluster's."""
     by_cloud = {(each.region, each.address): each.public_address for each in told.instances}
     found = []
@@ -296,7 +296,7 @@ def _look_from_outside(mesh: Mesh, inventory: Inventory, doors: Doors) -> Outsid
     if not posts:
         return (), (), ()
     told = mesh.networks()
-    public = _public_nodes(told, inventory)
+    public = public_nodes(told, inventory)
     gaps = [*told.gaps]
     knocks: list[OutsideKnock] = []
     stands: list[Stand] = []

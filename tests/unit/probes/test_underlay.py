@@ -2,14 +2,36 @@
 
 from fractions import Fraction
 from ipaddress import IPv4Address
+from types import SimpleNamespace
 
 import pytest
 
-from analysis.facts import ClockOffset, Endpoint, KernelSetting, ProbeOutcome
+from analysis.facts import (
+    ClockOffset,
+    Door,
+    Endpoint,
+    Gap,
+    Instance,
+    Inventory,
+    KernelSetting,
+    Networks,
+    Node,
+    ProbeOutcome,
+)
+from analysis.fleet import Outpost, Stand
 from probes.deploy import ProbePod
+from probes.errors import DeadlineExceeded, ExecFailed
 from probes.observers.inventory import read_node, read_pod
 from probes.observers.persistence import parse_persistence
-from probes.observers.underlay import read_clock, read_settings, read_trace, with_persistence
+from probes.observers.underlay import (
+    own_connections,
+    public_nodes,
+    read_clock,
+    read_settings,
+    read_trace,
+    ssh_knock,
+    with_persistence,
+)
 from probes.quantity import parse_quantity
 
 A = Endpoint("east", "east-1", "east-1", IPv4Address("10.0.1.10"), True)
@@ -149,3 +171,72 @@ def test_a_pod_asks_for_what_its_containers_ask_for_together():
     }
     read = read_pod("east", {"metadata": {"name": "p", "namespace": "d"}, "spec": spec})
     assert (read.cpu, read.memory) == (1500, (64 + 1024 + 1) << 20)
+
+
+# --- from outside ---------------------------------------------------------------------------------------------------
+
+
+def inventory(*gaps, external=None):
+    return Inventory((Node("east", "east-1", A.address, True, external_ip=external),), (), (), gaps=gaps)
+
+
+def mesh(command):
+    return SimpleNamespace(
+        fleet=SimpleNamespace(outposts=(Outpost(Stand.OPERATOR, "the operator", command),)),
+        regions=("east",),
+        cluster=lambda _region: SimpleNamespace(server="https://api.east.example:6443"),
+    )
+
+
+def test_an_api_server_that_answered_the_runner_is_open_to_the_operator():
+    (knock,) = own_connections(mesh(()), inventory())
+    assert (knock.stand, knock.door, knock.address, knock.port) == (
+        Stand.OPERATOR,
+        Door.API_SERVER,
+        "api.east.example",
+        6443,
+    )
+    assert knock.outcome is ProbeOutcome.OPEN
+
+
+def test_what_the_runner_reaches_says_nothing_of_an_operator_elsewhere():
+    assert list(own_connections(mesh(("ssh", "elsewhere")), inventory())) == []
+
+
+def test_an_api_server_that_did_not_answer_proves_nothing():
+    assert list(own_connections(mesh(()), inventory(Gap("east", "nodes", "no answer")))) == []
+
+
+@pytest.mark.parametrize(
+    ("by_cloud", "by_cluster", "public"),
+    [("198.51.100.7", "198.51.100.8", "198.51.100.7"), (None, "198.51.100.8", "198.51.100.8"), (None, None, None)],
+)
+def test_the_cloud_knows_public_addresses_best(by_cloud, by_cluster, public):
+    def address(text):
+        return IPv4Address(text) if text else None
+
+    told = Networks((), instances=(Instance("east", "i-0123", A.address, address(by_cloud)),))
+    found = public_nodes(told, inventory(external=address(by_cluster)))
+    assert [str(each.public_address) for each in found] == ([public] if public else [])
+    assert all(each.node == "east-1" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, ProbeOutcome.OPEN),
+        (
+            ExecFailed("east-1: ssh did not get through: connect to host 10.0.1.10 port 22: Connection refused"),
+            ProbeOutcome.REFUSED,
+        ),
+        (
+            ExecFailed("east-1: ssh did not get through: connect to host x port 22: Connection timed out"),
+            ProbeOutcome.DROPPED,
+        ),
+        (ExecFailed("east-1: ssh did not get through: Permission denied (publickey)"), ProbeOutcome.INCONCLUSIVE),
+        (DeadlineExceeded("east-1: no end within 20 s"), ProbeOutcome.INCONCLUSIVE),
+    ],
+)
+def test_what_ssh_says_is_told_from_what_it_means(error, outcome):
+    node = Outpost(Stand.NODE, "east-1", ("ssh", "east-1"), "east", A.address)
+    assert ssh_knock(node, error).outcome is outcome
