@@ -32,6 +32,7 @@ from analysis.flows import (
     union,
 )
 from analysis.plan import Cni, Encapsulation, Plan, RegionPlan
+from analysis.rootcause import Layer
 from analysis.verdict import Finding
 from analysis.words import gap_findings, listed
 
@@ -251,6 +252,7 @@ def blocked_flows(found: Sequence[Guard], needs: Sequence[Need]) -> list[Finding
                         f"{need.what} let in: {need.flows}",
                         f"{union(part.flows for part in kept_out)} kept out by {_deciders(kept_out)}",
                         _why_blocked(guard, need, kept_out),
+                        layer=Layer.UNDERLAY,
                     )
                 )
     return findings

@@ -10,6 +10,7 @@ import pytest
 from analysis.facts import CloudRoute, Gap, Instance, Network, RouteTarget, SecurityRule
 from analysis.flows import ICMP, IPIP, TCP, UDP
 from analysis.plan import Encapsulation
+from analysis.rootcause import Layer
 from analysis.verdict import Outcome
 from tests.unit.analysis.cloud_world import ANYBODY, JUDGES, CloudWorld, aws, azure, verdicts, violated
 from tests.unit.analysis.world import address, gone, network
@@ -519,6 +520,11 @@ def test_a_foreign_instance_in_the_network_does_no_harm() -> None:
     jump = Instance(EAST, "", address("10.0.1.99"), None, forwards_foreign=True, groups=("mesh-nodes",))
     world = aws().telling(instances=(*aws().networks.instances, jump))
     assert violated(world) == {"NET-UNDR-002"}
+
+
+def test_what_a_security_group_keeps_out_is_the_underlays_trouble() -> None:
+    """Whichever requirement it breaks: sizes are not to be looked at when it is a rule that is missing."""
+    assert verdicts(without_rule(WEST, "path-mtu")(aws()))["NET-MTU-002"].layer is Layer.UNDERLAY
 
 
 def test_every_kind_of_icmp_is_let_in_by_a_rule_for_all_of_it() -> None:
