@@ -80,6 +80,25 @@ SEVERED = OVERLAY_SEVERED | {
 }
 """What is lost when no packets at all do."""
 
+NEIGHBOURS_SEVERED = frozenset(
+    {
+        "NET-ROUTE-013",
+        "NET-POD-006",
+        "NET-POD-008",
+        "NET-MTU-006",
+        "NET-DNS-005",
+        "NET-DNS-006",
+        "NET-DNS-007",
+        "NET-DNS-008",
+        "NET-DNS-011",
+        "NET-DNS-013",
+        "NET-DNS-014",
+        "NET-DNS-015",
+        "NET-DNS-016",
+    }
+)
+"""What is lost when pods of one cluster do not reach each other, its DNS servers among them."""
+
 CUT_OFF = frozenset({"NET-POD-009", "NET-UNDR-012", "NET-UNDR-014"})
 """What is lost with the way to the internet; whether a port is closed to it cannot be told then."""
 
@@ -373,6 +392,7 @@ def _bare_in_the_subnet(region: LabRegion) -> Fault:
         requirement="NET-UNDR-016",
         steps=(Patch(region.name, pool, {"spec": {"vxlanMode": "CrossSubnet"}}),),
         confirm=object_says(region.name, pool, ("spec", "vxlanMode"), "CrossSubnet"),
+        follows=NEIGHBOURS_SEVERED,
     )
 
 
