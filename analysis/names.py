@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 
-from analysis.dns import SERVICE_DOMAIN, namespace_of, told, zone_of
+from analysis.dns import ANSWERED, SERVICE_DOMAIN, namespace_of, told, zone_of
 from analysis.facts import DatabaseMember, Dns, DnsAnswer, ProbeOutcome, ProbeProtocol, Purpose, Underlay
 from analysis.fleet import Stand
 from analysis.plan import DatabasePlan, Plan
@@ -213,7 +213,10 @@ def judge_usual_names(plan: Plan, dns: Dns) -> Verdict:
 
 
 def judge_tcp(plan: Plan, dns: Dns) -> Verdict:
-    """NET-DNS-013: remote zones answer over TCP as over UDP: truncated answers are asked for again that way."""
+    """NET-DNS-013: remote zones answer over TCP as over UDP: truncated answers are asked for again that way.
+
+    The servers of the zone are asked themselves too, because not every server forwards over TCP what it heard that way.
+    """
     udp_only = {
         (entrance.region, entrance.service)
         for entrance in dns.entrances
@@ -221,10 +224,16 @@ def judge_tcp(plan: Plan, dns: Dns) -> Verdict:
     } - {(e.region, e.service) for e in dns.entrances if e.protocol is ProbeProtocol.TCP}
     deviations: list[Deviation] = []
     examined = 0
-    for answer in _asked(dns, Purpose.ABSENT, ProbeProtocol.TCP):
+    directly = [
+        answer
+        for answer in dns.answers
+        if answer.direct and answer.protocol is ProbeProtocol.TCP and answer.outcome is not ProbeOutcome.INCONCLUSIVE
+    ]
+    for answer in (*_asked(dns, Purpose.ABSENT, ProbeProtocol.TCP), *directly):
         examined += 1
-        if answer.code not in ("NXDOMAIN", "NOERROR"):
-            deviations.append((answer.source.region, answer.region, "an answer over TCP", told(answer)))
+        if answer.code not in ANSWERED:
+            wanted = f"an answer over TCP{f' of {answer.server}:{answer.port}' if answer.direct else ''}"
+            deviations.append((answer.source.region, answer.region, wanted, told(answer)))
     services = listed(f"{service} of {region}" for region, service in sorted(udp_only))
     return conclude(
         expected="remote zones can be asked over TCP",

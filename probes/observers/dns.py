@@ -406,7 +406,9 @@ def _direct_questions(plan: Plan, own: Listed, host: str) -> Iterator[Question]:
                 continue
             seen.add((address, port))
             region = regions[found.zone]
-            yield Question(address, port, region, True, Purpose.ABSENT, f"{host}.{found.zone}", region)
+            for protocol in (ProbeProtocol.UDP, ProbeProtocol.TCP):
+                name = f"{host}.{found.zone}"
+                yield Question(address, port, region, True, Purpose.ABSENT, name, region, protocol=protocol)
 
 
 def read_answer(pod: ProbePod, question: Question, told: Mapping[str, Any]) -> DnsAnswer:

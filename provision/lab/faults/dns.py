@@ -357,7 +357,8 @@ def _answers(lab: LabTopology, first: LabRegion, second: LabRegion, third: LabRe
             requirement="NET-DNS-010",
             steps=_at_all(second, nxdomain),
             confirm=asked(second, f"nobody.{zone(third)}", lambda answer: not answer.startswith("3 ")),
-            follows=frozenset({"NET-DNS-005", "NET-DNS-014"}),
+            # This lab's servers forward over UDP what they are asked over TCP.
+            follows=frozenset({"NET-DNS-005", "NET-DNS-013", "NET-DNS-014"}),
         ),
         Fault(
             name="udp-only",
@@ -365,7 +366,13 @@ def _answers(lab: LabTopology, first: LabRegion, second: LabRegion, third: LabRe
             layer=Layer.DNS,
             requirement="NET-DNS-013",
             steps=tcp_lost,
-            confirm=asked(second, f"nothing.{zone(third)}", lambda answer: not answer.startswith("3 "), tcp=True),
+            confirm=asked(
+                second,
+                f"nothing.{zone(third)}",
+                lambda answer: not answer.startswith("3 "),
+                server_at=(str(third.plan.dns_address if routed else third.nodes[0].address), port),
+                tcp=True,
+            ),
             follows=frozenset({"NET-POD-008"}),
         ),
         Fault(

@@ -184,5 +184,6 @@ def _asked_in(lab: LabTopology, region: LabRegion) -> list[DnsAnswer]:
         found.append(answer(Purpose.PRIVATE, "host.kube-dns.kube-system", other.name, code="NXDOMAIN"))
         for address, port in targets_of(lab, other):
             direct = answer(Purpose.ABSENT, "nobody", other.name, code="NXDOMAIN")
-            found.append(replace(direct, server=address, port=port, direct=True, server_region=other.name))
+            direct = replace(direct, server=address, port=port, direct=True, server_region=other.name)
+            found += [direct, replace(direct, protocol=TCP)]
     return found

@@ -197,7 +197,12 @@ def test_a_target_that_does_not_answer_is_told(lab, plan, dns, values):
     broken = change(
         dns,
         "answers",
-        lambda answer: answer.direct and answer.source.region == a.name and (answer.server, answer.port) == target,
+        lambda answer: (
+            answer.direct
+            and answer.protocol is ProbeProtocol.UDP
+            and answer.source.region == a.name
+            and (answer.server, answer.port) == target
+        ),
         **values,
     )
     verdict = told.judge_targets(plan, broken)
