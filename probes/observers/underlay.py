@@ -8,6 +8,7 @@ public addresses that the cloud tells.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ from probes.outpost import outposts, run, run_agent_at, uses_ssh
 
 HOPS = 8
 """More than any path between two regions of a cloud shows."""
+
+MOST_TRACED = 20
+"""Nodes of each other region that a node traces the way to."""
 
 TRACE_TIMEOUT_S = 1.0
 TRACE_TRIES = 2
@@ -113,19 +117,18 @@ def _look_from_nodes(mesh: Mesh, probe_set: ProbeSet, doors: Doors) -> list[_Loo
     covered = {(pod.region, pod.node) for pod in hosts}
     stand_ins = {(pod.region, pod.node): pod for pod in probe_set.on_pods() if (pod.region, pod.node) not in covered}
     places = [*hosts, *stand_ins.values()]
+    asked: defaultdict[tuple[str, str], list[Knocker]] = defaultdict(list)
+    for knocker in doors.knockers:
+        asked[knocker.source.region, knocker.source.node].append(knocker)
 
     def look(cluster: Cluster, pod: ProbePod) -> _Looked:
-        knocks = [
-            knocker
-            for knocker in doors.knockers
-            if (knocker.source.region, knocker.source.node) == (pod.region, pod.node)
-        ]
-        targets = [endpoint for endpoint in doors.endpoints if endpoint.region != pod.region]
-        operations = _operations(knocks if pod.on_host else [], targets if pod.on_host else [])
+        knocks = asked.get((pod.region, pod.node), []) if pod.on_host else []
+        targets = choose_traced(doors.endpoints, pod) if pod.on_host else []
+        operations = _operations(knocks, targets)
         run = run_agent(cluster, pod.namespace, pod.name, operations, within=WITHIN, control=pod.control)
         if run.control_failure:
             raise ProbeError(f"{pod.identity}: {run.control_failure}")
-        return read_run(pod, run, knocks if pod.on_host else [], targets if pod.on_host else [])
+        return read_run(pod, run, knocks, targets)
 
     return [
         _Looked(gaps=(Gap(pod.region, f"node {pod.node}: the underlay", str(seen)),))
@@ -133,6 +136,23 @@ def _look_from_nodes(mesh: Mesh, probe_set: ProbeSet, doors: Doors) -> list[_Loo
         else seen
         for pod, seen in mesh.each(places, lambda pod: pod.region, look)
     ]
+
+
+def choose_traced(endpoints: Sequence[Endpoint], pod: ProbePod) -> list[Endpoint]:
+    """Whom a node traces the way to: every node of the other regions, or of many every so manieth of each.
+
+    Which ones that are differs from node to node, so that together they trace more.
+    """
+    others: defaultdict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in endpoints:
+        others[endpoint.region].append(endpoint)
+    own = [endpoint.node for endpoint in others.pop(pod.region, [])]
+    start = own.index(pod.node) if pod.node in own else 0
+    chosen: list[Endpoint] = []
+    for nodes in others.values():
+        step = -(-len(nodes) // MOST_TRACED)
+        chosen += nodes[start % step :: step]
+    return chosen
 
 
 def _operations(knockers: Sequence[Knocker], targets: Sequence[Endpoint]) -> list[Operation]:

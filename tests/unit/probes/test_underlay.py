@@ -1,5 +1,6 @@
 """What the observer of the underlay makes of what agents, files and the API tell."""
 
+from dataclasses import replace
 from fractions import Fraction
 from ipaddress import IPv4Address
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from probes.errors import DeadlineExceeded, ExecFailed
 from probes.observers.inventory import read_node, read_pod
 from probes.observers.persistence import parse_persistence
 from probes.observers.underlay import (
+    MOST_TRACED,
+    choose_traced,
     own_connections,
     public_nodes,
     read_clock,
@@ -56,6 +59,17 @@ def test_a_trace_that_ends_nowhere_has_no_silent_tail():
     trace = read_trace(A, B, [hop("10.0.1.1"), hop(None), hop("203.0.113.1"), hop(None), hop(None)])
     assert trace.hops == (IPv4Address("10.0.1.1"), None, IPv4Address("203.0.113.1"))
     assert (trace.reached, trace.detail) == (False, "no answer")
+
+
+def test_of_many_nodes_every_one_traces_some_and_all_together_trace_all():
+    def nodes(region, number):
+        return [Endpoint(region, f"{region}-{k}", f"{region}-{k}", A.address, True) for k in range(number)]
+
+    few, many = nodes("west", 3), nodes("south", 45)
+    endpoints = [*nodes("east", 4), *few, *many]
+    chosen = [choose_traced(endpoints, replace(HOST, node=f"east-{k}")) for k in range(4)]
+    assert all(set(few) <= set(targets) and len(targets) <= 3 + MOST_TRACED for targets in chosen)
+    assert {target.node for targets in chosen for target in targets} == {end.node for end in [*few, *many]}
 
 
 def test_the_quickest_round_tells_the_time():
