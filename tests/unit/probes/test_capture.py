@@ -5,6 +5,7 @@ import secrets
 import socket
 import struct
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ PODS = (IPv4Network("192.168.0.0/18"), IPv4Network("192.168.64.0/18"))
 POD, OTHER_POD = IPv4Address("192.168.0.66"), IPv4Address("192.168.64.70")
 NODE, OTHER_NODE = IPv4Address("10.0.1.11"), IPv4Address("10.1.1.11")
 PORT = 20257
+RECORDED = Path(__file__).parent / "pcap"
 MAC = "66:00:00:01:00:02"
 INNER = datagram(POD, OTHER_POD, PORT, b"mark")
 
@@ -131,6 +133,30 @@ def test_a_bare_packet_has_nothing_inside():
 
 def test_the_bit_that_forbids_fragments_is_seen():
     assert dissect(outer(1, b"echo", fragment=0x4000)).dont_fragment
+
+
+@pytest.mark.parametrize(
+    ("profile", "nodes", "pods", "port", "vni"),
+    [
+        ("aws-calico", "10.0.0.0/14", "192.168.0.0/16", 4789, 4096),
+        ("azure-cilium", "10.0.0.0/14", "10.8.0.0/13", 8472, 2),
+    ],
+)
+def test_what_was_captured_in_a_lab_is_dissected(profile, nodes, pods, port, vni):
+    """A probe and its answer, on their way from and to a node."""
+    from scapy.utils import RawPcapReader
+
+    with RawPcapReader(str(RECORDED / f"{profile}.pcap")) as reader:
+        packets = [dissect(data) for data, _meta in reader]
+    assert len(packets) == 4
+    for packet in packets:
+        assert (packet.protocol, packet.port, packet.vni) == (UDP, port, vni)
+        assert packet.outer_source in IPv4Network(nodes)
+        assert packet.outer_destination in IPv4Network(nodes)
+        assert packet.inner_source in IPv4Network(pods)
+        assert packet.inner_destination in IPv4Network(pods)
+    there, back = packets[:2]
+    assert (there.inner_source, there.inner_destination) == (back.inner_destination, back.inner_source)
 
 
 def test_what_is_no_ip_packet_is_refused():
