@@ -27,9 +27,10 @@ verify: ## Verify a lab of each profile, or ENV, and write the reports; fails un
 	@tools/setup.sh
 	@$(if $(ENV),$(PYTEST) suites/ -n auto --env '$(ENV)' $(ARGS),$(PYTHON_BIN) tools/verify.py $(ARGS))
 
-test: ## Run this project's own tests
+test: ## Run this project's own tests, and see that a sample of faults is found
 	@tools/setup.sh --dev
 	@$(PYTEST) $(TESTS) -n auto $(ARGS)
+	@$(if $(ARGS),,$(PYTHON_BIN) tools/prove.py --sample 12 --narrow --reports reports/sample)
 
 check: ## Lint, format, types, import directions, and the tests of the judges
 	@tools/setup.sh --dev

@@ -4,7 +4,7 @@ A fault counts as killed when its requirement is found violated. Every other req
 follow from the first, is a false alarm. The result goes to `reports/proof.json` and `reports/proof.md`; what was seen
 of a trial that surprised is kept in `reports/proof/PROFILE/FAULT/`.
 
-    python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N] [--reports DIR]
+    python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N] [--narrow] [--reports DIR]
 
 The first line of the diagnosis should name the layer that the fault sits in; the table says where it does not.
 
@@ -119,11 +119,12 @@ class SuiteRun:
 class TrialLab:
     """One lab that faults are tried in, one after the other."""
 
-    def __init__(self, profile: str, number: int, scratch: Path, evidence: Path) -> None:
+    def __init__(self, profile: str, number: int, scratch: Path, evidence: Path, *, narrow: bool = False) -> None:
         self.profile = profile
         self.name = f"{LAB_PREFIX}{os.getpid()}-{number}"
         self._reports = scratch / self.name
         self._evidence = evidence
+        self._narrow = narrow
         self._server: SuiteServer | None = None
         self._control: LabControl | None = None
         self._lab: state.Lab | None = None
@@ -152,15 +153,15 @@ class TrialLab:
             raise FaultError(f"{self.name} is not up")
         return self._control
 
-    def suites(self) -> SuiteRun:
-        """Run every suite on the lab.
+    def suites(self, *selection: str) -> SuiteRun:
+        """Run every suite on the lab, or those checks that pytest's further arguments select.
 
         Raises:
             FaultError: the run ended without a report.
         """
         assert self._server is not None
         arguments = ["suites/", "-q", "-p", "no:cacheprovider", "--tb=no", "-n", "0"]
-        arguments += ["--env", str(self.control.folder.environment), "--reports", str(self._reports)]
+        arguments += ["--env", str(self.control.folder.environment), "--reports", str(self._reports), *selection]
         try:
             run = self._server.pytest(arguments, SUITE_TIMEOUT)
         except SuitesTimeoutError as error:
@@ -192,7 +193,7 @@ class TrialLab:
         try:
             planted.apply()
             wait_for(lambda: fault.confirm(self.control), CONFIRM_WITHIN, f"{fault.name} to take effect")
-            run = self.suites()
+            run = self.suites(*(("--requirement", fault.requirement) if self._narrow else ()))
         except FaultError as problem:
             error = str(problem)
         try:
@@ -256,9 +257,12 @@ class Backlog:
 
 
 def prove(
-    catalogues: Mapping[str, Sequence[Fault]], labs: int, reports: Path = REPORTS
+    catalogues: Mapping[str, Sequence[Fault]], labs: int, reports: Path = REPORTS, *, narrow: bool = False
 ) -> tuple[list[Trial], dict[str, set[str]]]:
     """Try every fault, in `labs` labs side by side. A lab that could not be healed is replaced by a fresh one.
+
+    With `narrow`, only the checks of the requirement that a fault breaks are run: it is seen to be killed, and nothing
+    is learnt of false alarms, of unharmed labs and of what no fault breaks.
 
     Returns:
         what came of each fault, and by profile the requirements that are checked on an unharmed lab.
@@ -278,8 +282,8 @@ def prove(
             while task := backlog.join():
                 profile, first = task
                 try:
-                    with TrialLab(profile, number, Path(scratch), evidence) as lab:
-                        if first:
+                    with TrialLab(profile, number, Path(scratch), evidence, narrow=narrow) as lab:
+                        if first and not narrow:
                             checked[profile] = lab.unharmed()
                         while fault := backlog.take(profile):
                             trial = lab.try_out(fault)
@@ -412,6 +416,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fault", action="append", metavar="NAME", help="only this one; repeatable")
     parser.add_argument("--sample", type=int, metavar="N", help="only N faults, spread over the catalogues")
+    parser.add_argument(
+        "--narrow", action="store_true", help="run only the checks of what each fault breaks: a quick look"
+    )
     parser.add_argument("--labs", type=int, default=LABS, metavar="N", help=f"labs side by side (default {LABS})")
     parser.add_argument(
         "--reports", type=Path, default=REPORTS, metavar="DIR", help="where to write (default reports/)"
@@ -436,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         options.reports.mkdir(parents=True, exist_ok=True)
-        trials, checked = prove(catalogues, max(1, options.labs), options.reports)
+        trials, checked = prove(catalogues, max(1, options.labs), options.reports, narrow=options.narrow)
     except KeyboardInterrupt:
         print("broken off; the labs end with this process, and nothing was written", file=sys.stderr)
         return 130
@@ -448,7 +455,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{len(trials)} faults, kill rate {data['kill_rate']:.0%}, {data['false_alarms']} false alarms, "
         f"the right layer named for {data['layers_right']:.0%}, {data['seconds']} s: {options.reports / 'proof.md'}"
     )
-    return 0 if flawless and data["layers_right"] >= LAYERS_RIGHT else 1
+    # A single violation says little of where the trouble sits.
+    diagnosed = options.narrow or data["layers_right"] >= LAYERS_RIGHT
+    return 0 if flawless and diagnosed else 1
 
 
 if __name__ == "__main__":
