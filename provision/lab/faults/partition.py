@@ -42,5 +42,5 @@ def partition_faults(lab: LabTopology) -> Iterator[Fault]:
             not control.run(router(lost), ["ip", "-br", "link", "show", other.name, "up"]).out.strip()
             for other in others
         ),
-        follows=SEVERED | CONTROL_PLANE_GONE | {"NET-UNDR-004", "NET-DNS-015"},
+        follows=SEVERED | CONTROL_PLANE_GONE | {"NET-UNDR-004", "NET-MTU-005", "NET-DNS-015"},
     )
