@@ -215,16 +215,14 @@ def judge_targets(plan: Plan, dns: Dns) -> Verdict:
 
 
 def judge_spare_upstreams(plan: Plan, dns: Dns) -> Verdict:
-    """NET-DNS-014: a zone that is forwarded to nodes is forwarded to several of them, of those that there are.
+    """NET-DNS-014: the loss of one node leaves both an upstream to ask and a server that answers behind it.
 
-    A service address that is routed between clusters stands for all servers behind it.
+    A service address that is routed between clusters stands for all servers behind it; nodes are asked one by one.
     """
     violations: list[Finding] = []
     examined = 0
     for region, other, found in _planned_forwards(plan, dns):
-        nodes = {
-            entrance.address for entrance in dns.entrances if entrance.region == other.name and not entrance.internal
-        }
+        nodes = {each.address for each in dns.entrances if each.region == other.name and not each.internal}
         shared = {entrance.address for entrance in _entrances(plan, dns, other.name) if entrance.internal}
         asked = {address for address, _ in found.forward.targets}
         examined += 1
@@ -238,12 +236,25 @@ def judge_spare_upstreams(plan: Plan, dns: Dns) -> Verdict:
                 "with that node goes all resolution of the zone",
             )
         )
+    unseen = {gap.region for gap in dns.gaps}
+    for region in plan.regions:
+        hosts = {server.node for server in dns.servers if server.region == region.name and server.ready}
+        if len(hosts) < min(SPARE_UPSTREAMS, region.node_count) and region.name not in unseen:
+            violations.append(
+                Finding(
+                    f"cluster {region.name}",
+                    "DNS servers that are ready on several nodes",
+                    f"on {listed(sorted(hosts)) or 'none'} only",
+                    "with that node goes all resolution of its names, until a server runs elsewhere",
+                )
+            )
     return conclude(
-        expected="every forwarded zone has upstreams on several nodes",
+        expected="every forwarded zone has upstreams, and every cluster DNS servers, on several nodes",
         examined=examined,
         what="forwards",
         violations=violations,
-        gaps=_unread(plan, dns, "entrances"),
+        gaps=_unread(plan, dns, "entrances", "servers"),
+        remedy="several nodes in `forward`; two replicas of the Deployment coredns, which k3s makes one of",
     )
 
 

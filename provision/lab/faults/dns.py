@@ -21,6 +21,7 @@ from provision.lab.faults.steps import object_says, place, table_is_loaded
 from provision.lab.topology import LabNode, LabRegion, LabTopology
 
 COREFILE = "/api/v1/namespaces/kube-system/configmaps/coredns"
+DEPLOYMENT = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 DOMAIN = "svc.cluster.local"
 _SYSTEM_SERVICES = "/api/v1/namespaces/kube-system/services"
 _STALE_PORT = 32123
@@ -298,6 +299,14 @@ def _upstreams(lab: LabTopology, first: LabRegion, second: LabRegion, third: Lab
                 ),
             ),
             confirm=resolves(second, str(lab.plan.external_name)),
+        ),
+        Fault(
+            name="single-dns-server",
+            summary=f"a single server answers for all of {third.name}",
+            layer=Layer.DNS,
+            requirement="NET-DNS-014",
+            steps=(Patch(third.name, DEPLOYMENT, {"spec": {"replicas": 1}}),),
+            confirm=object_says(third.name, DEPLOYMENT, ("status", "replicas"), 1),
         ),
     )
     if routed:

@@ -222,6 +222,13 @@ def test_a_single_node_is_not_enough_where_nodes_are_asked():
     assert str(first[0]) in verdict.findings[0].observed
 
 
+def test_a_single_server_is_not_enough_anywhere(lab, plan, dns):
+    c = lab.regions[2].name
+    broken = change(dns, "servers", lambda server: server.region == c, node=lab.regions[2].nodes[0].name)
+    verdict = told.judge_spare_upstreams(plan, broken)
+    assert findings(verdict) == [f"cluster {c}: on {lab.regions[2].nodes[0].name} only"]
+
+
 def test_answers_that_are_kept_for_too_long_are_told(lab, plan, dns):
     a, _, c = regions(lab)
     broken = rewrite(dns, a, lambda text: text.replace("ttl 30", "ttl 3600"))
