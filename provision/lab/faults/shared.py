@@ -60,7 +60,10 @@ MESH_PATHS = REMOTE_NAMES | {
 """What is lost with any path between the pods of two regions."""
 
 UNSEEN = MESH_PATHS | {
+    "NET-MTU-005",
+    "NET-MTU-009",
     "NET-MTU-011",
+    "NET-UNDR-010",
     "NET-POD-004",
     "NET-POD-006",
     "NET-POD-007",

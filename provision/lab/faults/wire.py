@@ -71,8 +71,7 @@ def tunnel_filtered(a: LabNode, b: LabNode, port: int) -> Fault:
             ),
         ),
         confirm=table_is_loaded(f"{region}/vpc"),
-        # One upstream is lost to the node already when a check takes away the other.
-        follows=MESH_PATHS | {"NET-DNS-014"},
+        follows=MESH_PATHS,
     )
 
 
@@ -109,7 +108,7 @@ def wrong_tunnel(a: LabNode, b: LabNode, name: str, what: str, device: str, rout
             ),
         ),
         confirm=command_succeeds(there, ("ip", "link", "show", _WRONG_DEVICE)),
-        follows=MESH_PATHS,
+        follows=MESH_PATHS - {"NET-MTU-004"},
     )
 
 
