@@ -64,6 +64,7 @@ def test_local_names_do_without_a_remote_cluster(plan, churn, nameservers, evide
         with nameservers.lost(region):
             cause = f"they are asked of {region}, or its silence holds up the others"
             churn.watch([(subject, observers, look)], lasting=WATCHED, cause=cause)
+        nameservers.settle(observers, nameservers.forwards_to(region), within=plan.budgets.dns_change)
 
     churn.keep(evidence)
     limit = plan.budgets.dns_answer.total_seconds()
