@@ -9,7 +9,7 @@ from provision.faults import Create, Fault, FaultError, Patch
 from provision.lab.cilium.cni import ADDRESS_ANNOTATION
 from provision.lab.faults import shared
 from provision.lab.faults.cilium.place import CONFIG, EASTUS, EUROPE, SYSTEM, WESTUS, cilium_node
-from provision.lab.faults.shared import PODS, stray_pod
+from provision.lab.faults.shared import PODS, REMOTE_NAMES, stray_pod
 from provision.lab.faults.steps import Edited, object_says
 from provision.lab.topology import LabNode, LabRegion
 
@@ -82,6 +82,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ADDR-004",
         steps=(Edited(EASTUS.name, _COREDNS, _forward_to_service),),
         confirm=lambda control: f"forward . {WESTUS.plan.dns_address}" in str(control.get(EASTUS.name, _COREDNS)),
+        follows=REMOTE_NAMES | {"NET-DNS-001", "NET-DNS-002"},
     ),
     _pool(
         EUROPE,
