@@ -62,8 +62,8 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"the pool of {OHIO.name} asks for IP-in-IP too, those of the other clusters for VXLAN alone",
         layer=Layer.ENCAPSULATION,
         requirement="NET-MTU-006",
-        steps=(Patch(OHIO.name, _OWN_POOL, {"spec": {"ipipMode": "CrossSubnet"}}),),
-        confirm=object_says(OHIO.name, _OWN_POOL, ("spec", "ipipMode"), "CrossSubnet"),
+        steps=(Patch(OHIO.name, _OWN_POOL, {"spec": {"ipipMode": "Always"}}),),
+        confirm=object_says(OHIO.name, _OWN_POOL, ("spec", "ipipMode"), "Always"),
         follows=frozenset({"NET-ROUTE-013"}),
     ),
 )
