@@ -201,7 +201,8 @@ def node_address_outside_subnet(node: LabNode, follows: frozenset[str]) -> Fault
         requirement="NET-ADDR-008",
         steps=(Patch(node.region, f"/api/v1/nodes/{node.name}/status", {"status": {"addresses": addresses}}),),
         confirm=object_says(node.region, f"/api/v1/nodes/{node.name}", ("status", "addresses"), addresses),
-        follows=follows,
+        # Doors are knocked at, and packets awaited, where the node no longer is.
+        follows=follows | {"NET-UNDR-006", "NET-UNDR-010", "NET-UNDR-018", "NET-MTU-004", "NET-DNS-017"},
     )
 
 
