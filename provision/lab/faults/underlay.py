@@ -157,7 +157,7 @@ def _mesh_port_filtered(lab: LabTopology, region: LabRegion, other: LabRegion) -
         # Before a node port is translated to that of a pod.
         steps=(_dropped_on_arrival(node, match),),
         confirm=table_is_loaded(place(node)),
-        follows=frozenset({"MESH-CP-004", "MESH-CP-009", "MESH-CP-012"}),
+        follows=frozenset({"MESH-CP-004", "MESH-CP-006", "MESH-CP-009", "MESH-CP-012"}),
     )
 
 
