@@ -288,7 +288,7 @@ def judge(fleet: Fleet, families: dict[str, object]) -> tuple[float, float, floa
         recording, reports = Path(scratch, "recording"), Path(scratch, "reports")
         (recording / "facts").mkdir(parents=True)
         handles = tuple(replace(handle, kubeconfig="", context=handle.region) for handle in fleet.clusters)
-        (recording / "fleet.json").write_text(to_json(replace(fleet, clusters=handles, state_dir=None)))
+        (recording / "fleet.json").write_text(to_json(replace(fleet, clusters=handles, state_dir=None, outposts=())))
         for family, facts in families.items():
             (recording / "facts" / f"{family}.json").write_text(to_json(facts))
         size = sum(file.stat().st_size for file in (recording / "facts").iterdir())
