@@ -86,6 +86,13 @@ def watch(runs: list[Run]) -> None:
 
 def main() -> int:
     """Run all profiles and return the worst exit code."""
+    if any(word.partition("=")[0] in ("--record", "--replay", "--env") for word in sys.argv[1:]):
+        print(
+            "--record, --replay and --env mean one environment, and these are two runs.\n"
+            f"Name it: make verify ENV={LAB}:{LAB_PROFILES[0]} ARGS=..., or run pytest suites/ yourself.",
+            file=sys.stderr,
+        )
+        return 4
     print(f"verifying {' and '.join(f'{LAB}:{name}' for name in LAB_PROFILES)}, side by side …", flush=True)
     runs = [start(profile, sys.argv[1:]) for profile in LAB_PROFILES]
     try:
