@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 from typing import Any
 
-from analysis.facts import Gap, PathQuality, RegionPairQuality
-from probes.client import AgentRun, Operation, column, run_agent
+from analysis.facts import Gap, PathQuality, ProbeOutcome, RegionPairQuality
+from probes.client import Operation, column, run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ProbeError
@@ -104,54 +104,64 @@ def _echoes(mesh: Mesh, side: list[ProbePod]) -> dict[Flow, Measured]:
     """Round trips between all of one kind, every source at once."""
     runs = mesh.each(side, lambda pod: pod.region, lambda cluster, pod: _echo(cluster, pod, others(pod, side)))
     return {
-        (source, target): read_echoes(run, number)
-        for source, run in runs
+        (source, target): Measured({}, None, [str(seen)]) if isinstance(seen, ProbeError) else seen[number]
+        for source, seen in runs
         for number, target in enumerate(others(source, side))
     }
 
 
-def _echo(cluster: Cluster, source: ProbePod, targets: list[ProbePod]) -> AgentRun:
-    """Echoes to every target, one at a time."""
-    operations: list[Operation] = []
-    for target in targets:
-        ports = {"icmp": 0, "tcp": target.tcp_port}
-        operations += (
-            {
-                "op": "probe",
-                "batches": [
-                    {
-                        "kind": kind,
-                        "targets": [[str(target.address), ports[kind], target.identity]] * SAMPLES,
-                        "timeout": TIMEOUT_S,
-                        "window": 1,
-                        "patience": PATIENCE,
-                    }
-                ],
-            }
-            for kind in ECHOES
-        )
-    within = timedelta(seconds=5 + len(operations) * (PATIENCE + 1) * TIMEOUT_S + len(operations) * SAMPLES * 0.2)
-    return run_agent(cluster, source.namespace, source.name, operations, within=within, control=source.control)
+def _echo(cluster: Cluster, source: ProbePod, targets: list[ProbePod]) -> list[Measured]:
+    """Round trips to every target, one at a time; none to those who do not answer a first knock of all at once.
 
-
-def read_echoes(run: AgentRun | ProbeError, number: int) -> Measured:
-    """The round trips to the target of that number."""
-    if isinstance(run, ProbeError):
-        return Measured({}, None, [str(run)])
-    if run.control_failure:
-        return Measured({}, None, [run.control_failure])
-    measured = Measured({}, None, [])
-    for kind, answer in zip(ECHOES, run.operations[number * len(ECHOES) :], strict=False):
-        if "error" in answer:
-            measured.errors.append(answer["error"])
-            continue
-        batch = answer["batches"][0]
-        trips = [microseconds / 1e6 for microseconds in batch["rtt_us"] if microseconds is not None]
-        if trips:
-            measured.echoes[kind] = trips
+    Raises:
+        ProbeError: the agent gave no result, or its own listener did not answer it.
+    """
+    knocks = [_batch(kind, targets, {"tries": PATIENCE}) for kind in ECHOES]
+    (first,) = _ask(cluster, source, [{"op": "probe", "batches": knocks}])
+    if "error" in first:
+        raise ProbeError(f"{source.identity}: {first['error']}")
+    measured = [Measured({}, None, []) for _ in targets]
+    answering: list[tuple[int, str]] = []
+    for kind, batch in zip(ECHOES, first["batches"], strict=True):
+        for number, (outcome, detail) in enumerate(zip(column(batch, "outcome"), column(batch, "detail"), strict=True)):
+            if outcome == ProbeOutcome.OPEN.value:
+                answering.append((number, kind))
+            else:
+                measured[number].errors.append(f"{kind}: {detail}")
+    trains = [
+        _batch(kind, [targets[number]] * SAMPLES, {"window": 1, "patience": PATIENCE}) for number, kind in answering
+    ]
+    answers = _ask(cluster, source, [{"op": "probe", "batches": [train]} for train in trains])
+    for (number, kind), answer in zip(answering, answers, strict=True):
+        trips = read_trips(answer)
+        if isinstance(trips, str):
+            measured[number].errors.append(f"{kind}: {trips}")
         else:
-            measured.errors.append(f"{kind}: {column(batch, 'detail')[0]}")
+            measured[number].echoes[kind] = trips
     return measured
+
+
+def _batch(kind: str, targets: list[ProbePod], manner: dict[str, int]) -> dict[str, Any]:
+    places = [[str(target.address), target.tcp_port if kind == "tcp" else 0, target.identity] for target in targets]
+    return {"kind": kind, "targets": places, "timeout": TIMEOUT_S, **manner}
+
+
+def _ask(cluster: Cluster, source: ProbePod, operations: list[Operation]) -> Sequence[dict[str, Any]]:
+    """What the agent answers. Raises ProbeError."""
+    within = timedelta(seconds=5 + len(operations) * ((PATIENCE + 1) * TIMEOUT_S + SAMPLES * 0.2))
+    run = run_agent(cluster, source.namespace, source.name, operations, within=within, control=source.control)
+    if run.control_failure:
+        raise ProbeError(f"{source.identity}: {run.control_failure}")
+    return run.operations
+
+
+def read_trips(answer: dict[str, Any]) -> list[float] | str:
+    """The round trips of a train of echoes in seconds, or why there is none."""
+    if "error" in answer:
+        return str(answer["error"])
+    batch = answer["batches"][0]
+    trips = [microseconds / 1e6 for microseconds in batch["rtt_us"] if microseconds is not None]
+    return trips or str(column(batch, "detail")[0])
 
 
 def _transfer(cluster: Cluster, source: ProbePod, targets: list[ProbePod]) -> list[tuple[float | None, str]]:
