@@ -135,45 +135,39 @@ def region_of(plan: Plan, setting: StoreSetting) -> str | None:
 
 
 def _use(mesh: Mesh, spokesmen: Mapping[str, AgentPod], targets: Mapping[str, list[_Target]], bits: int) -> StoreFacts:
-    """Read and write with the credentials that the region was given, all its stores in one exec."""
+    """Read and write with the credentials that the region was given, all stores at once: dead ones take their time."""
     trials: list[AccessTrial] = []
     contents: list[StoreContent] = []
     gaps: list[Gap] = []
     key = TRIAL_KEY + secrets.token_hex(8)
+    uses = [(region, target) for region in targets if region in spokesmen for target in targets[region]]
 
-    def ask(cluster: Cluster, region: str) -> dict[str, Answer]:
-        # A store that does not answer costs time with every question: it is asked one only.
-        first = {f"read-{number}": read_question(target.setting) for number, target in enumerate(targets[region])}
-        told = ask_agent(cluster, spokesmen[region], first, patience(first))
-        further: dict[str, str] = {}
-        for number, target in enumerate(targets[region]):
-            if read_trial(told[f"read-{number}"])[0] is not None:
-                further |= further_questions(number, target.setting, key, counted=target.counted)
-        return told | (ask_agent(cluster, spokesmen[region], further, patience(further)) if further else {})
+    def ask(cluster: Cluster, use: tuple[str, _Target]) -> dict[str, Answer]:
+        region, target = use
+        told = ask_agent(cluster, spokesmen[region], {"read": read_question(target.setting)}, patience(1))
+        if read_trial(told["read"])[0] is None:
+            return told
+        further = further_questions(target.setting, key, counted=target.counted)
+        return told | ask_agent(cluster, spokesmen[region], further, patience(len(further)))
 
-    asking = [region for region in targets if region in spokesmen]
-    for region, told in mesh.each(asking, lambda region: region, ask):
+    for (region, target), told in mesh.each(uses, lambda use: use[0], ask):
         if isinstance(told, ProbeError):
-            gaps.append(Gap(region, "stores of other clusters", str(told), ("trials", "contents")))
+            gaps.append(Gap(region, f"the store of {target.region}", str(told), ("trials", "contents")))
             continue
-        for number, target in enumerate(targets[region]):
-            for access in (Access.READ, Access.WRITE):
-                answer = told.get(f"{access.value}-{number}", told[f"read-{number}"])
-                allowed, words = read_trial(answer)
-                trials.append(AccessTrial(target.region, region, Credential.REMOTE, access, allowed, words))
-            if target.counted:
-                try:
-                    contents += counted_content(mesh.fleet.plan, target.region, number, told, bits)
-                except ProbeError as error:
-                    gaps.append(
-                        Gap(target.region, f"what its store holds, seen from {region}", str(error), ("contents",))
-                    )
+        for access in (Access.READ, Access.WRITE):
+            allowed, words = read_trial(told.get(access.value, told["read"]))
+            trials.append(AccessTrial(target.region, region, Credential.REMOTE, access, allowed, words))
+        if target.counted:
+            try:
+                contents += counted_content(mesh.fleet.plan, target.region, told, bits)
+            except ProbeError as error:
+                gaps.append(Gap(target.region, f"what its store holds, seen from {region}", str(error), ("contents",)))
     return StoreFacts(trials=tuple(trials), contents=tuple(contents), gaps=tuple(gaps))
 
 
-def patience(questions: Mapping[str, str]) -> timedelta:
-    """How long an agent may take for these questions, even when no store answers it."""
-    return OVERHEAD + len(questions) * timedelta(seconds=ANSWER_WITHIN_S)
+def patience(questions: int) -> timedelta:
+    """How long an agent may take for so many questions, even when the store does not answer it."""
+    return OVERHEAD + questions * timedelta(seconds=ANSWER_WITHIN_S)
 
 
 def _asked(words: str, setting: StoreSetting) -> str:
@@ -187,21 +181,20 @@ def read_question(setting: StoreSetting) -> str:
     return _asked(f'"$cilium" kvstore get {shlex.quote(f"cilium/cluster-config/{setting.fact.remote}")}', setting)
 
 
-def further_questions(number: int, setting: StoreSetting, key: str, *, counted: bool) -> dict[str, str]:
+def further_questions(setting: StoreSetting, key: str, *, counted: bool) -> dict[str, str]:
     """What an agent does with a store that answers.
 
     Args:
-        number: tells the answers of several stores apart.
         setting: how the store is reached.
         key: a key of our own, which is removed if it could be written.
         counted: read what the store holds too.
     """
     written = _asked(f'"$0" kvstore set --key {key} --value meshproof', setting)
     removed = _asked(f'"$0" kvstore delete {key}', setting)
-    questions = {f"write-{number}": f'sh -c {shlex.quote(f"{written} && {removed} >/dev/null")} "$cilium"'}
+    questions = {"write": f'sh -c {shlex.quote(f"{written} && {removed} >/dev/null")} "$cilium"'}
     if counted:
         for what, prefix in HELD.items():
-            questions[f"{what}-{number}"] = _asked(f'"$cilium" kvstore get --recursive {prefix} -o json', setting)
+            questions[what] = _asked(f'"$cilium" kvstore get --recursive {prefix} -o json', setting)
     return questions
 
 
@@ -215,21 +208,19 @@ def read_trial(answer: Answer) -> tuple[bool | None, str]:
     return (False if any(refusal in words.lower() for refusal in REFUSALS) else None), words
 
 
-def counted_content(
-    plan: Plan, region: str, number: int, told: Mapping[str, Answer], bits: int
-) -> Iterable[StoreContent]:
+def counted_content(plan: Plan, region: str, told: Mapping[str, Answer], bits: int) -> Iterable[StoreContent]:
     """How much of what a store holds belongs to which cluster.
 
     Raises:
         ProbeError: what other clusters must be able to read could not be read.
     """
-    if f"state-{number}" not in told:
-        raise ProbeError(f"the store does not answer: {told[f'read-{number}'].words}")
+    if "state" not in told:
+        raise ProbeError(f"the store does not answer: {told['read'].words}")
     names = {int(one.cluster_id): mesh_name(one) for one in plan.regions if one.cluster_id}
     count = partial(count_store, identity_bits=bits)
-    entries: list[StoreEntries] = list(told[f"state-{number}"].read(count))
+    entries: list[StoreEntries] = list(told["state"].read(count))
     for what in ("cache", "config"):
-        answer = told[f"{what}-{number}"]
+        answer = told[what]
         if answer.exit_code == 0:
             entries += answer.read(count)
     return [

@@ -302,11 +302,11 @@ def test_stores_are_used_with_the_credentials_that_were_given(cilium_mesh, make_
         health=answer(code=1, error="no daemon"),
         settings=answer(settings_files(throwaway_credential("ca").certificate)),
         **{
-            "read-0": answer("x => y"),
-            "write-0": denied,
-            "state-0": answer(json.dumps(held)),
-            "cache-0": denied,
-            "config-0": denied,
+            "read": answer("x => y"),
+            "write": denied,
+            "state": answer(json.dumps(held)),
+            "cache": denied,
+            "config": denied,
         },
     )
     plan = replace(
