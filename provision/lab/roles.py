@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -13,6 +13,9 @@ from provision.lab.kube.objects import KubeObject
 
 VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
 DATABASE_MANIFEST = VERIFIER_MANIFEST.with_name("rbac-database.yaml")
+
+_LABELS = {Cni.CALICO_BGP: "calico", Cni.CILIUM_CLUSTERMESH: "cilium"}
+"""How docs/rbac.yaml labels what only one of them needs."""
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ("get", "list", "watch")
@@ -107,20 +110,16 @@ def component_roles(cni: Cni) -> list[KubeObject]:
     return objects
 
 
-def verifier_roles(namespaces: Iterable[str] | None = None) -> list[KubeObject]:
+def verifier_roles(cni: Cni | None = None) -> list[KubeObject]:
     """The objects of docs/rbac.yaml, just as a user would apply them.
 
     Args:
-        namespaces: those that the cluster has besides the verifier's own: what is meant for another, because it comes
-            with another CNI, is left out. None for all objects.
+        cni: the cluster's; what only another one needs is labelled so, and left out. None for all objects.
     """
     with VERIFIER_MANIFEST.open() as manifest:
         found: list[KubeObject] = [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
-    if namespaces is None:
-        return found
-    made = {obj["metadata"]["name"] for obj in found if obj["kind"] == "Namespace"}
-    there = {*namespaces, *made, None}
-    return [obj for obj in found if obj["metadata"].get("namespace") in there]
+    wanted = (None, *(name for meant, name in _LABELS.items() if cni in (None, meant)))
+    return [obj for obj in found if (obj["metadata"].get("labels") or {}).get("meshproof/cni") in wanted]
 
 
 def verifier_database_roles(namespace: str) -> list[KubeObject]:

@@ -54,7 +54,7 @@ def objects(topology: LabTopology, region: LabRegion, credentials: Iterable[Kube
         *mesh.kinds(),
         *(service_account(*account) for account in (("kube-system", "coredns"), *mesh.service_accounts())),
         *roles.component_roles(topology.cni),
-        *roles.verifier_roles(namespaces),
+        *roles.verifier_roles(topology.cni),
         *roles.verifier_database_roles((topology.plan.database or DatabasePlan()).namespace(region.name)),
         *(_node(topology, region, node, mesh) for node in region.nodes),
         *mesh.objects(topology, region),

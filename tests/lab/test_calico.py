@@ -234,10 +234,10 @@ def test_a_pod_may_be_planted_outside_its_pool(east):
         assert address == IPv4Address("10.77.0.1")
 
 
-def test_a_pod_leaves_the_mesh_with_its_nodes_address(at):
+def test_a_pod_leaves_the_mesh_with_its_nodes_public_address(at):
     """The host outside answers with the address that it sees."""
     ask = "import socket; print(socket.create_connection(('198.51.100.10', 80), 3).recv(64).decode().strip())"
-    assert at(f"{EAST}/demo-2-1", "python3", "-c", ask).stdout.split() == ["10.0.1.11"]
+    assert at(f"{EAST}/demo-2-1", "python3", "-c", ask).stdout.split() == ["198.18.0.11"]
 
 
 @pytest.mark.parametrize("region", [EAST, SECOND])

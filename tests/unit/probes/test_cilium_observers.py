@@ -301,13 +301,11 @@ def test_stores_are_used_with_the_credentials_that_were_given(cilium_mesh, make_
         identities=answer('[{"id": 131900, "labels": ["k8s:io.cilium.k8s.policy.cluster=mesh-west"]}]'),
         health=answer(code=1, error="no daemon"),
         settings=answer(settings_files(throwaway_credential("ca").certificate)),
-        **{
-            "read": answer("x => y"),
-            "write": denied,
-            "state": answer(json.dumps(held)),
-            "cache": denied,
-            "config": denied,
-        },
+        read=answer("x => y"),
+        write=denied,
+        state=answer(json.dumps(held)),
+        cache=denied,
+        config=denied,
     )
     plan = replace(
         PLAN,
