@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -434,6 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sample and options.sample < len(chosen):
         chosen = [chosen[i * len(chosen) // options.sample] for i in range(options.sample)]
     if options.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may have read enough
         for profile, fault in chosen:
             print(f"{profile:13} {fault.name:32} {fault.requirement:15} {fault.summary}")
         return 0
