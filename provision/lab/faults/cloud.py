@@ -99,7 +99,7 @@ NEIGHBOURS_SEVERED = frozenset(
 )
 """What is lost when pods of one cluster do not reach each other, its DNS servers among them."""
 
-CUT_OFF = frozenset({"NET-POD-009", "NET-UNDR-012", "NET-UNDR-014"})
+CUT_OFF = frozenset({"NET-POD-009", "NET-UNDR-012", "NET-UNDR-014", "NET-DNS-012", "NET-DNS-015", "NET-DNS-017"})
 """What is lost with the way to the internet; whether a port is closed to it cannot be told then."""
 
 SECOND_NETWORK = IPv4Network("10.77.0.0/16")
