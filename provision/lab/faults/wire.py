@@ -34,7 +34,7 @@ def bare_both_ways(lab: LabTopology, a: LabNode, b: LabNode) -> Fault:
     return Fault(
         name="pods-bare-on-the-underlay",
         summary=f"pods of {a.name} and {b.name} reach each other without the tunnel, by routes in the cloud",
-        layer=Layer.ENCAPSULATION,
+        layer=_layer_of_bare_packets(lab),
         requirement="NET-MTU-005",
         steps=(*_carried_bare(lab, a, b), *_led_bare(lab, a, b), *_led_bare(lab, b, a)),
         confirm=_is_led_by(a, b, lab.region(a.region).gateway),
@@ -47,12 +47,17 @@ def bare_one_way(lab: LabTopology, a: LabNode, b: LabNode) -> Fault:
     return Fault(
         name="not-encapsulated-one-way",
         summary=f"{a.name} sends to pods of {b.name} without the tunnel; the answers come through it",
-        layer=Layer.ENCAPSULATION,
+        layer=_layer_of_bare_packets(lab),
         requirement="NET-MTU-004",
         steps=(*_carried_bare(lab, a, b), *_led_bare(lab, a, b)),
         confirm=_is_led_by(a, b, lab.region(a.region).gateway),
         follows=_BARE | {"NET-MTU-005"},
     )
+
+
+def _layer_of_bare_packets(lab: LabTopology) -> Layer:
+    """The tunnel's; where groups are planned rule by rule, the rule that lets them in is wrong too, and lies lower."""
+    return Layer.UNDERLAY if lab.plan.underlay.cloud == "azure" else Layer.ENCAPSULATION
 
 
 def tunnel_filtered(a: LabNode, b: LabNode, port: int) -> Fault:
