@@ -37,7 +37,7 @@ _CONSTANT_ARGUMENTS = {
     "loglevel": "3",
     "lua-config-file": f"{_INSIDE}/recursor.lua",
     "max-mthreads": "256",
-    "network-timeout": "1500",
+    "network-timeout": "2000",  # as CoreDNS waits for an upstream
     "nothing-below-nxdomain": "no",
     "pdns-distributes-queries": "no",
     "root-nx-trust": "no",
