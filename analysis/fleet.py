@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 
+from analysis.facts.outage import OutageMode
 from analysis.plan import Plan
 
 DEFAULT_FULL_MESH_LIMIT = 100_000
@@ -50,7 +51,10 @@ class Capability(str, Enum):
     """The pods and Services of the database are there, by their planned names, whether or not they serve yet."""
 
     DATABASE = "database"
-    """The database is there and serves."""
+    """The database is there, serves or is about to, and the environment says how to log in."""
+
+    FRESH_BUILD = "fresh-build"
+    """The provider built the environment in this run, and saw how it started."""
 
 
 class Stand(str, Enum):
@@ -97,6 +101,28 @@ class ClusterHandle:
 
 
 @dataclass(frozen=True)
+class DatabaseAccess:
+    """How to log in to the database. Keys and passwords stay in files; none is ever part of the fleet.
+
+    Attributes:
+        user: whom to log in as.
+        authority: file with the authority's certificate, by which servers are believed.
+        certificate: file with the user's certificate; None where a password is used.
+        key: file with its key.
+        password: file with the user's password; None where a certificate is used.
+        addresses: (region, host, port) where a region's database is reached from the runner; a region without one is
+            reached from its probe pods.
+    """
+
+    user: str
+    authority: str
+    certificate: str | None = None
+    key: str | None = None
+    password: str | None = None
+    addresses: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Fleet:
     """An environment that is up.
 
@@ -113,6 +139,8 @@ class Fleet:
         probes_per_node: probe pods in the pod network on each node.
         full_mesh_limit: ordered pairs of probe pods that are all probed; of more, a sample is (`analysis.sampling`).
         outposts: places other than pods where commands can be run.
+        database: how to log in to the database; None where nobody may.
+        outage_modes: ways in which the provider can make an outage.
     """
 
     plan: Plan
@@ -127,6 +155,8 @@ class Fleet:
     probes_per_node: int = 1
     full_mesh_limit: int = DEFAULT_FULL_MESH_LIMIT
     outposts: tuple[Outpost, ...] = ()
+    database: DatabaseAccess | None = None
+    outage_modes: frozenset[OutageMode] = frozenset()
 
     def cluster(self, region: str) -> ClusterHandle:
         """The handle of that region's cluster. Raises KeyError when there is none."""

@@ -43,6 +43,8 @@ class Budgets:
         dns_change: until a changed address is seen by everybody: caches included (T-DNS).
         clock_offset: between the clocks of any two nodes.
         stall: a transfer may stand still for so long.
+        rejoin: until a region that returned takes part in the database again, with all its replicas (T-HEAL).
+        certificate: for so long every certificate must still be valid (T-CERT).
     """
 
     convergence: timedelta = timedelta(seconds=30)
@@ -54,6 +56,8 @@ class Budgets:
     dns_change: timedelta = timedelta(seconds=40)
     clock_offset: timedelta = timedelta(milliseconds=250)
     stall: timedelta = timedelta(seconds=2)
+    rejoin: timedelta = timedelta(minutes=10)
+    certificate: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class DatabasePlan:
     """The database stretched over the regions.
 
     Attributes:
+        engine: "cockroachdb", or "postgresql" for the lab's stand-in (PostgreSQL with Patroni and etcd).
         namespaces: region and namespace of its pods there.
         ports: the only ones that policy may let through.
         service: name of the headless Service, and of the StatefulSet.
@@ -111,6 +116,12 @@ class DatabasePlan:
         replicas: pods in each region.
         cpu: what each pod asks for, in thousandths of a processor; None when it is not planned.
         memory: likewise, in bytes.
+        storage: size of each pod's volume (bytes); None when it is not planned.
+        service_account: that its pods run as.
+        node_secret: the Secret with the certificates of its nodes.
+        client_secret: the Secret with those of the client root.
+        certificate_folder: where its pods have them.
+        must_survive: databases (in the sense of SQL) that must survive the loss of a region.
     """
 
     engine: str = "cockroachdb"
@@ -121,6 +132,22 @@ class DatabasePlan:
     replicas: int = 3
     cpu: int | None = None
     memory: int | None = None
+    storage: int | None = None
+    service_account: str = "cockroachdb"
+    node_secret: str = "cockroachdb.node"  # noqa: S105 - the name of a Secret
+    client_secret: str = "cockroachdb.client.root"  # noqa: S105 - likewise
+    certificate_folder: str = "/cockroach/cockroach-certs"
+    must_survive: tuple[str, ...] = ()
+
+    @property
+    def sql_port(self) -> int:
+        """Where SQL and the other nodes are served."""
+        return self.ports[0]
+
+    @property
+    def console_port(self) -> int:
+        """Where health and metrics are told."""
+        return self.ports[1]
 
     def namespace(self, region: str) -> str:
         """The database's namespace in that region: by default it is named like the region."""

@@ -16,6 +16,8 @@ from analysis.plan import Cni
 from probes.deploy import ProbeSet
 from probes.mesh import Mesh
 from probes.observers import calico, cilium
+from probes.observers.database import observe_database
+from probes.observers.database_workloads import observe_database_workloads
 from probes.observers.dns import observe_dns
 from probes.observers.inventory import observe_inventory
 from probes.observers.mtu import observe_mtu
@@ -23,6 +25,7 @@ from probes.observers.observer import Observer
 from probes.observers.paths import observe_paths
 from probes.observers.quality import observe_quality
 from probes.observers.reachability import observe_reachability
+from probes.observers.tls import observe_tls
 from probes.observers.underlay import observe_underlay
 from probes.observers.wire import observe_wire
 
@@ -36,6 +39,9 @@ COMMON: Mapping[str, Observer] = MappingProxyType(
         "mtu": observe_mtu,
         "wire": observe_wire,
         "dns": observe_dns,
+        "workloads": observe_database_workloads,
+        "database": observe_database,
+        "tls": observe_tls,
     }
 )
 BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(

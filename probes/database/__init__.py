@@ -1,0 +1,1 @@
+"""The database as a client meets it: one port, and an adapter for each engine."""

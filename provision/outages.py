@@ -1,0 +1,55 @@
+"""Outages: a region lost on purpose, and healed whatever happens.
+
+Whoever makes an outage writes it down first, in a journal that outlives the process (`Journal`), and so whoever comes
+next, a run or `python -m provision heal NAME`, heals what is found there before anything else. Where the provider can,
+a dead-man timer in the environment heals it without anybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from analysis.facts.outage import OutageMode
+
+
+@dataclass(frozen=True)
+class OutageOrder:
+    """What is to be done to whom.
+
+    Attributes:
+        mode: what.
+        regions: to whom, at once.
+        within: after so long, nobody having healed it, it heals by itself where the provider can.
+    """
+
+    mode: OutageMode
+    regions: tuple[str, ...]
+    within: timedelta = timedelta(minutes=5)
+
+
+class Outages(Protocol):
+    """Makes outages in one environment, one at a time."""
+
+    @property
+    def modes(self) -> frozenset[OutageMode]:
+        """What it can do."""
+
+    def begin(self, order: OutageOrder) -> None:
+        """Make it, and return when it has its effect.
+
+        Raises:
+            OutageError: it could not be made. What had been done is healed.
+        """
+
+    def heal(self) -> tuple[str, ...]:
+        """Put everything back that the journal holds, and return what was healed, in words; nothing to do is fine.
+
+        Raises:
+            OutageError: something could not be put back; it stays in the journal.
+        """
+
+
+class OutageError(Exception):
+    """An outage could not be made or healed; the text says what is left, and what to do."""
