@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from analysis.facts.outage import OutageMode
+from analysis.fleet import OutageMode
 
 
 @dataclass(frozen=True)

@@ -7,38 +7,8 @@ from enum import Enum
 
 from analysis.facts.gap import Gap
 from analysis.facts.workloads import DatabasePod
+from analysis.fleet import OutageMode
 from analysis.history.operation import Operation
-
-
-class OutageMode(str, Enum):
-    """Ways to lose a region, or a part of one."""
-
-    PODS = "pods"
-    """Its database pods are scaled to zero; everything else stays."""
-
-    ISOLATION = "isolation"
-    """Its network to the other regions is cut; all its parts run on."""
-
-    POWER = "power"
-    """All is gone at once: first the links of its nodes, then every process of the database and its stores."""
-
-    ONE_WAY = "one-way"
-    """What it sends is lost; what is sent to it arrives."""
-
-    HANG = "hang"
-    """Its database processes stand still (SIGSTOP), with all their connections open."""
-
-    CONTROL_PLANE = "control-plane"
-    """Its Kubernetes control plane stops; pods run on."""
-
-    ROUTING = "routing"
-    """Its part of the mesh's control plane restarts: the route reflector's daemon, or the clustermesh store."""
-
-    POD_EACH = "pod-each"
-    """One database pod of every region is killed at once."""
-
-    SHUTDOWN = "shutdown"
-    """One database pod is told to end, with its grace period."""
 
 
 class Moment(str, Enum):
