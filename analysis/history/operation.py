@@ -51,6 +51,10 @@ class Act(str, Enum):
 
 READS = frozenset({Act.READ_LEDGER, Act.READ_BANK, Act.READ, Act.READ_COUNTER})
 
+BANK_ACCOUNTS = 8
+BANK_BALANCE = 100
+"""Each account begins with so much; none may come to have less than nothing, and the sum never changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
