@@ -113,6 +113,16 @@ class Cluster:
         items: list[KubeObject] = self.get(path, **query).get("items") or []
         return items
 
+    def has_namespace(self, name: str) -> bool:
+        """Whether there is a namespace of that name. Raises ApiError when that is not told."""
+        try:
+            self.get(f"/api/v1/namespaces/{name}")
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
+
     def text(self, path: str, **query: str) -> str:
         """What is at that path, when it is not JSON: a log. Raises ApiError."""
         try:

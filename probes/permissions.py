@@ -31,6 +31,7 @@ CALICO_WORKLOADS = (
     ("deployments", "calico-kube-controllers"),
 )
 OPERATOR_GROUP = "operator.tigera.io"
+RBAC_GROUP = "rbac.authorization.k8s.io"
 
 CILIUM_GROUP = "cilium.io"
 CILIUM_RESOURCES = ("ciliumendpoints", "ciliumnodes")
@@ -136,6 +137,28 @@ def database_rules(namespace: str) -> tuple[Rule, ...]:
         namespace: where they run.
     """
     return _exec_rules(namespace, "to see by which names database pods know themselves and each other")
+
+
+def workload_rules(namespace: str) -> tuple[Rule, ...]:
+    """What is read of the objects that the database consists of, in its namespace.
+
+    Args:
+        namespace: where its pods run.
+    """
+    return (
+        Rule("list", "apps", "statefulsets", namespace, "to see what the database's pods run, and whether all do"),
+        Rule("list", "", "persistentvolumeclaims", namespace, "to see whether the database's volumes are bound"),
+        Rule("list", "policy", "poddisruptionbudgets", namespace, "to see how many database pods may go at a time"),
+        Rule("list", RBAC_GROUP, "rolebindings", namespace, "to see whether they name the namespace in use"),
+    )
+
+
+def workload_cluster_rules() -> tuple[Rule, ...]:
+    """What is read for the database in the whole cluster."""
+    return (
+        Rule("list", "storage.k8s.io", "storageclasses", None, "to see where volumes come from by default"),
+        Rule("list", RBAC_GROUP, "clusterrolebindings", None, "to see those that name the database's account"),
+    )
 
 
 def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:

@@ -23,6 +23,8 @@ from probes.permissions import (
     dns_disruption_rules,
     dns_rules,
     probe_rules,
+    workload_cluster_rules,
+    workload_rules,
 )
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -84,11 +86,13 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
     further, database = [*agent_rules(cni, where)], _database_namespace(mesh, cluster.region)
     if database is not None:
         further += database_rules(database)
+    if database is not None and Capability.DATABASE in mesh.fleet.capabilities:
+        further += (*workload_rules(database), *workload_cluster_rules())
     if Capability.DISRUPTION in mesh.fleet.capabilities:
         further += (*disruption_rules(cni, where), *dns_disruption_rules())
         further += database_disruption_rules(database) if database is not None else ()
     missing += [rule for rule in dict.fromkeys(further) if not _allowed(cluster, rule)]
-    if not any(rule.resource == "namespaces" for rule in missing) and not _namespace_there(cluster, namespace):
+    if not any(rule.resource == "namespaces" for rule in missing) and not cluster.has_namespace(namespace):
         create = Rule("create", "", "namespaces", None, f"because namespace {namespace} does not exist yet")
         if not _allowed(cluster, create):
             missing.append(create)
@@ -125,13 +129,3 @@ def _allowed(cluster: Cluster, rule: Rule) -> bool:
                 f"(create selfsubjectaccessreviews.authorization.k8s.io): {error.reason}"
             ) from error
         raise
-
-
-def _namespace_there(cluster: Cluster, namespace: str) -> bool:
-    try:
-        cluster.get(f"/api/v1/namespaces/{namespace}")
-    except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    return True

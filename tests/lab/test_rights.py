@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 
+from analysis.fleet import Capability
 from analysis.plan import Cni
 from probes import preflight
 from probes.errors import MissingPermissions
@@ -19,6 +20,8 @@ from probes.permissions import (
     dns_disruption_rules,
     dns_rules,
     probe_rules,
+    workload_cluster_rules,
+    workload_rules,
 )
 from provision.environment_file import load_environment
 from provision.lab.control import LabControl
@@ -37,7 +40,11 @@ ROLES = {
     f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules(CALICO, "calico-system"),
     f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-disruptor": dns_disruption_rules(),
-    f"{RBAC}/namespaces/{REGION}/roles/meshproof-database-reader": database_rules(REGION),
+    f"{RBAC}/namespaces/{REGION}/roles/meshproof-database-reader": (
+        *database_rules(REGION),
+        *workload_rules(REGION),
+    ),
+    f"{RBAC}/clusterroles/meshproof-workload-reader": workload_cluster_rules(),
     f"{RBAC}/namespaces/{REGION}/roles/meshproof-database-disruptor": database_disruption_rules(REGION),
 }
 
@@ -47,7 +54,8 @@ def verifier(lab):
     """One region of the shared lab, as the suites reach it."""
     environment = load_environment(lab.folder.environment)
     fleet = provider_for(environment).up(environment, folder=lab.folder.path, progress=NoProgress())
-    mesh = Mesh(replace(fleet, clusters=(fleet.cluster(REGION),)), "rights")
+    capabilities = fleet.capabilities | {Capability.DATABASE}
+    mesh = Mesh(replace(fleet, clusters=(fleet.cluster(REGION),), capabilities=capabilities), "rights")
     yield mesh
     mesh.close()
 

@@ -16,6 +16,8 @@ from probes.permissions import (
     dns_disruption_rules,
     dns_rules,
     probe_rules,
+    workload_cluster_rules,
+    workload_rules,
 )
 
 RBAC = Path(__file__).parents[3] / "docs" / "rbac.yaml"
@@ -34,6 +36,8 @@ def rules_of(cni):
         *disruption_rules(cni, where),
         *dns_disruption_rules(),
         *database_rules("us-east-1"),
+        *workload_rules("us-east-1"),
+        *workload_cluster_rules(),
         *database_disruption_rules("us-east-1"),
     ]
 
