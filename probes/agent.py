@@ -33,6 +33,10 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   (ALPN) and showing that certificate (PEM) if there is one; the peer's is given back and not verified. What is said to
   whom the handshake satisfies is heard for `patience` seconds (TLS 1.3 refuses a client afterwards), then `request`
   (base64) is said, and the answer heard. `plain` leaves TLS out.
+- {"op": "enter", "timeout", "targets": [{"address", "port", "name", "upgrade", "plain", "authority", "certificate",
+  "key", "protocols", "startup", "password", "request"}, ...]}: for each, how far one gets. `upgrade` asks for TLS in
+  PostgreSQL's protocol first, `plain` leaves TLS out, `authority` (PEM) has the peer's certificates verified, for that
+  name. Then comes a login with the parameters `startup` in that protocol, or `request` (base64), or neither.
 - {"op": "mtu", "targets": [[address, TCP port, UDP port, identity], ...], "floor", "timeout", "tries"}: for each, all
   at once, the largest packet that goes there unfragmented, by datagrams to its UDP listener, else by ICMP echo; what
   became of the next larger one; MTU of device and route; the largest TCP segment. Smaller than `floor` is not tried.
@@ -1353,19 +1357,30 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
 
 
 def secure(sock: Any, target: dict[str, Any], certificates: list[bytes]) -> Any:
-    """Put TLS around the connection, verifying nothing; the other side's certificates are added to the list."""
+    """Put TLS around the connection; the other side's certificates are added to the list.
+
+    They are verified where the target names an authority, and else taken as they come.
+    """
     import ssl
 
     def overhear(_sock: Any, direction: str, version: int, _content: int, kind: int, message: bytes) -> None:
         # `getpeercert` has nothing to say of a handshake that failed, and in TLS 1.2 it fails where we are refused.
         if direction == "read" and kind == TLS_CERTIFICATE:
-            place = 4 + 3 + (1 + message[4] if version == ssl.TLSVersion.TLSv1_3 else 0)
-            size = int.from_bytes(message[place : place + 3], "big")
-            certificates.append(message[place + 3 : place + 3 + size])
+            latest = version == ssl.TLSVersion.TLSv1_3
+            place = 4 + 3 + (1 + message[4] if latest else 0)
+            while place < len(message):
+                size = int.from_bytes(message[place : place + 3], "big")
+                certificates.append(message[place + 3 : place + 3 + size])
+                place += 3 + size
+                if latest:  # each with extensions behind it
+                    place += 2 + int.from_bytes(message[place : place + 2], "big")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    if target.get("authority"):
+        context.load_verify_locations(cadata=target["authority"])
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(target["protocols"])
     context._msg_callback = overhear  # type: ignore[attr-defined]
     if target.get("certificate"):
@@ -2143,6 +2158,191 @@ def resolve(operation: dict[str, Any], end: float) -> dict[str, Any]:
 
 # --- the run --------------------------------------------------------------------------------------------------------
 
+# --- getting in -----------------------------------------------------------------------------------------------------
+
+PG_VERSION, PG_TLS_REQUEST = 196608, 80877103  # protocol 3.0, and the request to speak TLS (PostgreSQL 55.7)
+PG_OK, PG_PASSWORD, PG_MD5, PG_SASL, PG_SASL_CONTINUE, PG_SASL_FINAL = 0, 3, 5, 10, 11, 12
+PG_LONGEST = 1 << 16  # nobody who greets a client says more in one message
+PG_MESSAGES = 200  # nor more of them before it is ready
+SCRAM = "SCRAM-SHA-256"
+
+
+def enter(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Try every entrance: those of one address one after the other, so that no server has too many clients at once."""
+    import threading  # these take a while to import, and few plans need them
+
+    answers: list[dict[str, Any]] = [{} for _ in operation["targets"]]
+    by_address: dict[str, list[int]] = {}
+    for number, target in enumerate(operation["targets"]):
+        by_address.setdefault(target["address"], []).append(number)
+
+    def work(numbers: list[int]) -> None:
+        for number in numbers:
+            answers[number] = try_entrance(operation["targets"][number], operation["timeout"], end)
+
+    threads = [threading.Thread(target=work, args=(numbers,)) for numbers in by_address.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"targets": answers}
+
+
+def try_entrance(target: dict[str, Any], timeout: float, end: float) -> dict[str, Any]:
+    """Connect, ask for TLS, agree on it, and log in or say something; as far as the other side goes along.
+
+    Gives back the TCP `outcome`, and when it is open: `declined`, what was said to the request for TLS where that was
+    not yes; `secured` and `protocol` after a handshake; `chain`, the other side's certificates (base64 DER), also of a
+    handshake that failed after them; `distrust`, why they were not believed; `alert` when we were refused in words of
+    TLS; what `log_in` tells; `heard` (base64); `closed` when the other side hung up, and `detail` of any other failure.
+    """
+    import base64
+    import ssl
+
+    chain: list[bytes] = []
+    timeout = max(0.001, min(timeout, end - time.monotonic()))
+    try:
+        sock = connect(target["address"], target["port"], timeout)
+    except socket.timeout:
+        return {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
+    except OSError as error:
+        outcome, detail = outcome_of_errno(error.errno or 0)
+        return {"outcome": outcome, "detail": detail}
+    answer: dict[str, Any] = {"outcome": OPEN}
+    try:
+        if target.get("upgrade"):
+            sock.sendall(struct.pack("!ii", 8, PG_TLS_REQUEST))
+            said = sock.recv(1)
+            if said != b"S":
+                answer["declined"] = said.decode("ascii", "replace")
+                return answer
+        if not target.get("plain"):
+            sock = secure(sock, target, chain)
+            answer["secured"], answer["protocol"] = True, sock.version()
+        if target.get("startup"):
+            log_in(sock, target["startup"], target.get("password") or "", answer)
+        elif target.get("request"):
+            sock.sendall(base64.b64decode(target["request"]))
+            heard = listen_for(sock, timeout)
+            answer["closed"] = heard == b""
+            answer["heard"] = base64.b64encode(heard or b"").decode("ascii")
+    except ssl.SSLCertVerificationError as error:
+        answer["distrust"] = error.verify_message
+    except ssl.SSLError as error:
+        said_of_it = "%s: %s" % (error.reason, error) if error.reason else str(error)
+        answer["alert" if "ALERT" in said_of_it else "detail"] = said_of_it
+    except EOFError:
+        answer["closed"] = True
+    except OSError as error:
+        answer["closed"] = error.errno in (errno.ECONNRESET, errno.EPIPE)
+        answer["detail"] = str(error)
+    finally:
+        sock.close()
+        answer["chain"] = [base64.b64encode(certificate).decode("ascii") for certificate in chain]
+    return answer
+
+
+def log_in(sock: Any, startup: dict[str, str], password: str, answer: dict[str, Any]) -> None:
+    """Log in in PostgreSQL's protocol, answering with the password whatever is asked; what comes of it is noted.
+
+    `asked` names each way of authentication that was asked for; `authenticated` when that was passed; `ready` when the
+    server takes statements; `code` (SQLSTATE) and `message` when it refused. Raises EOFError when it hangs up.
+    """
+    words = b"".join(word.encode("utf-8") + b"\0" for pair in startup.items() for word in pair)
+    body = struct.pack("!i", PG_VERSION) + words + b"\0"
+    sock.sendall(struct.pack("!i", len(body) + 4) + body)
+    answer["asked"] = asked = []
+    scram: list[str] = []  # our nonce and, once that is known, nothing else
+    for _ in range(PG_MESSAGES):
+        kind, body = read_message(sock)
+        if kind == b"E":
+            fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
+            answer["code"], answer["message"] = fields.get(b"C", ""), fields.get(b"M", "")
+            return
+        if kind == b"Z":
+            answer["ready"] = True
+            return
+        if kind != b"R":
+            continue  # settings, notices, and what is needed to cancel a statement
+        request = struct.unpack("!i", body[:4])[0]
+        if request == PG_OK:
+            answer["authenticated"] = True
+        elif request == PG_PASSWORD:
+            asked.append("password")
+            say(sock, password.encode("utf-8") + b"\0")
+        elif request == PG_MD5:
+            asked.append("md5")
+            say(sock, md5_answer(startup["user"], password, body[4:8]))
+        elif request == PG_SASL and SCRAM.encode() in body[4:].split(b"\0"):
+            asked.append(SCRAM)
+            scram.append(new_nonce())
+            first = ("n,,n=,r=%s" % scram[0]).encode("ascii")
+            say(sock, SCRAM.encode() + b"\0" + struct.pack("!i", len(first)) + first)
+        elif request == PG_SASL_CONTINUE and scram:
+            say(sock, scram_answer(scram[0], body[4:].decode("ascii"), password))
+        elif request != PG_SASL_FINAL:
+            asked.append("authentication %d" % request)
+            return
+
+
+def read_message(sock: Any) -> tuple[bytes, bytes]:
+    """One message of PostgreSQL's protocol: its kind and its body. Raises EOFError when there is none."""
+    head = read_whole(sock, 5)
+    size = struct.unpack("!i", head[1:])[0] - 4
+    if not 0 <= size <= PG_LONGEST:
+        raise OSError("what it says is not PostgreSQL's protocol: %r" % head)
+    return head[:1], read_whole(sock, size)
+
+
+def read_whole(sock: Any, size: int) -> bytes:
+    """So many bytes. Raises EOFError when the other side hangs up before."""
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def say(sock: Any, body: bytes) -> None:
+    """Answer a request for authentication."""
+    sock.sendall(b"p" + struct.pack("!i", len(body) + 4) + body)
+
+
+def md5_answer(user: str, password: str, salt: bytes) -> bytes:
+    """The answer to PG_MD5."""
+    import hashlib
+
+    inner = hashlib.md5((password + user).encode("utf-8")).hexdigest()
+    return b"md5" + hashlib.md5(inner.encode("ascii") + salt).hexdigest().encode("ascii") + b"\0"
+
+
+def new_nonce() -> str:
+    """Some characters that nobody can guess."""
+    import base64
+
+    return base64.b64encode(os.urandom(18)).decode("ascii")
+
+
+def scram_answer(nonce: str, challenge: str, password: str) -> bytes:
+    """The client's last message (RFC 5802 and 7677), without channel binding."""
+    import base64
+    import hashlib
+    import hmac
+
+    told = dict(part.split("=", 1) for part in challenge.split(","))
+    if not told["r"].startswith(nonce):
+        raise OSError("its SCRAM answer is for somebody else")
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("utf-8"), base64.b64decode(told["s"]), int(told["i"]))
+    key = hmac.new(salted, b"Client Key", "sha256").digest()
+    bare = "c=biws,r=%s" % told["r"]
+    signed = ("n=,r=%s,%s,%s" % (nonce, challenge, bare)).encode("ascii")
+    signature = hmac.new(hashlib.sha256(key).digest(), signed, "sha256").digest()
+    proof = bytes(one ^ other for one, other in zip(key, signature))  # noqa: B905 (3.8 has no strict)
+    return ("%s,p=%s" % (bare, base64.b64encode(proof).decode("ascii"))).encode("ascii")
+
+
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
@@ -2151,6 +2351,7 @@ OPERATIONS = {
     "probe": probe,
     "transfer": transfer,
     "tls": tls,
+    "enter": enter,
     "kernel": kernel,
     "capture": capture,
     "send": send,
