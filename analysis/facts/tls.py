@@ -75,6 +75,7 @@ class MountedFile:
         owner: its uid as the pod sees it.
         private_key: it holds one.
         authority_key: the private key in it is that of an authority's certificate.
+        key: fingerprint of the public half of that private key (as `Certificate.key`), "" for none.
     """
 
     region: str
@@ -84,6 +85,7 @@ class MountedFile:
     owner: int
     private_key: bool
     authority_key: bool = False
+    key: str = ""
 
 
 class Door(str, Enum):
@@ -103,7 +105,8 @@ class Presented:
         pod: the server's.
         name: the name that the client asked for and verified.
         chain: as it was presented, the server's own first; empty when there was no handshake.
-        verified: the client believed it, with the planned authority and that name; None when nobody answered.
+        verified: the client believed it, with the planned authority and that name; None when nobody answered. The name
+            may be that of another region's pod: then nobody may believe it.
         version: of TLS ("TLSv1.3").
         detail: why it was not believed, or why nobody answered.
     """
@@ -167,9 +170,11 @@ class Tls:
 
     Attributes:
         at: when it was looked at: validity is judged by this, so that a recording is judged as it was.
+        authorities: whom clients are to believe, as the environment names them.
     """
 
     at: datetime
+    authorities: tuple[Certificate, ...] = ()
     secrets: tuple[SecretEntry, ...] = ()
     files: tuple[MountedFile, ...] = ()
     presented: tuple[Presented, ...] = ()
