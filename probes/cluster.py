@@ -20,7 +20,7 @@ from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
@@ -31,6 +31,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from analysis.fleet import ClusterHandle
 from probes.errors import ApiError, DeadlineExceeded, ExecFailed, KubeconfigError, PodGone
+
+R = TypeVar("R")
 
 KubeObject: TypeAlias = dict[str, Any]
 Answer: TypeAlias = Callable[[bytes], bytes]
@@ -325,6 +327,20 @@ class Cluster:
 
         return self._guarded(namespace, pod, within, work)
 
+    def start(self, namespace: str, pod: str, command: list[str], *, within: timedelta) -> Any:
+        """Start a command in a pod and give the stream to it: a WebSocket of the channels named above.
+
+        Whoever gets it carries what is said both ways, and closes it.
+
+        Raises:
+            PodGone: the pod is not there, or not running any more.
+            DeadlineExceeded: the stream did not open `within` that time.
+            ExecFailed: it could not be opened.
+        """
+        return self._guarded(
+            namespace, pod, within, lambda path, end: self._open_exec(f"{path}/exec", command, True, None, end)
+        )
+
     def _idle(self, namespace: str, pod: str) -> Any:
         """A stream to what stays in that pod; None when there is none, or none that can be relied on."""
         streams = self._kept[namespace, pod]
@@ -336,9 +352,7 @@ class Cluster:
                 stream.shutdown()
         return None
 
-    def _guarded(
-        self, namespace: str, pod: str, within: timedelta, work: Callable[[str, float], Completed]
-    ) -> Completed:
+    def _guarded(self, namespace: str, pod: str, within: timedelta, work: Callable[[str, float], R]) -> R:
         """Do something with an exec in a pod, so that whatever goes wrong is told in our own words."""
         end = time.monotonic() + within.total_seconds()
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}"

@@ -373,12 +373,7 @@ def _prepare(fleet: Fleet, cluster: Cluster, run: str, expires: str) -> _Prepare
 
 def _ensure_namespace(fleet: Fleet, cluster: Cluster, run: str, expires: str) -> bool:
     """Make the probe namespace if it is not there; whether it was made."""
-    try:
-        cluster.get(f"/api/v1/namespaces/{fleet.probe_namespace}")
-    except ApiError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-    else:
+    if cluster.has_namespace(fleet.probe_namespace):
         return False
     host = Capability.NODE_PROBES in fleet.capabilities
     labels = {

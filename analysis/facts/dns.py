@@ -84,9 +84,6 @@ class Purpose(str, Enum):
     DATABASE_MEMBERS = "database-members"
     """The headless Service of a region's database (A)."""
 
-    DATABASE_PUBLIC = "database-public"
-    """The Service that clients use (A)."""
-
     DATABASE_PORTS = "database-ports"
     """The SRV record of the headless Service."""
 
@@ -101,9 +98,6 @@ class Purpose(str, Enum):
 
     PRIVATE = "private"
     """A name of a remote cluster that is not shared: kube-system's."""
-
-    LEAK = "leak"
-    """A remote zone's name asked of the resolver outside, which must know nothing of it."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from analysis.fleet import Stand
 
 @dataclass(frozen=True)
 class Trace:
-    """The path of packets from one node to another, hop by hop (UDP with a growing time to live).
+    """The path of packets from one node to another, hop by hop (ICMP echo with a growing time to live).
 
     Attributes:
         hops: who answered at each time to live, None for silence; the target itself is the last one when reached.

@@ -390,7 +390,6 @@ def _database_questions(plan: Plan, owner: str, local: Callable[..., Question]) 
     for number in range(database.replicas):
         yield local(Purpose.DATABASE_POD, f"{database.service}-{number}.{database.service}.{zone}", owner)
     yield local(Purpose.DATABASE_MEMBERS, f"{database.service}.{zone}", owner)
-    yield local(Purpose.DATABASE_PUBLIC, f"{database.public_service}.{zone}", owner)
     yield local(Purpose.DATABASE_PORTS, f"_grpc._tcp.{database.service}.{zone}", owner, kind="SRV")
 
 
@@ -503,7 +502,7 @@ def _see_namespaces(
                 names.add(found.zone.removesuffix(f".{SERVICE_DOMAIN}").rpartition(".")[2])
 
     def look(cluster: Cluster) -> tuple[str, ...]:
-        return tuple(name for name in sorted(names) if _is_there(cluster, name))
+        return tuple(name for name in sorted(names) if cluster.has_namespace(name))
 
     there: list[tuple[str, tuple[str, ...]]] = []
     gaps: list[Gap] = []
@@ -513,16 +512,6 @@ def _see_namespaces(
         else:
             there.append((region, seen))
     return tuple(there), tuple(gaps)
-
-
-def _is_there(cluster: Cluster, namespace: str) -> bool:
-    try:
-        cluster.get(f"/api/v1/namespaces/{namespace}")
-    except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    return True
 
 
 OutsideAnswers = tuple[tuple[str, IPv4Address, int, ProbeOutcome], ...]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from provision.lab import netns
 from provision.lab.agents_config import host_tree
+from provision.lab.node_files import FOLDERS
 
 # A node's /sys shows its devices, the control sockets of its CNI's daemon are where Calico and Cilium put them, and
 # its own files in /etc are where this machine has such a folder.
@@ -14,12 +15,12 @@ mount -t sysfs sysfs /sys 2>/dev/null
 for cni in calico cilium; do
     if [ -d "$1/var/run/$cni" ]; then mkdir -p "/run/$cni" && mount --bind "$1/var/run/$cni" "/run/$cni"; fi
 done
-for folder in etc/sysctl.d etc/modules-load.d; do
+for folder in FOLDERS; do
     if [ -d "$1/$folder" ] && [ -d "/$folder" ]; then mount --bind "$1/$folder" "/$folder"; fi
 done
 shift
 exec "$@"
-"""
+""".replace("FOLDERS", " ".join(FOLDERS))
 
 
 def command_at(name: str, argv: Sequence[str]) -> list[str]:

@@ -25,44 +25,25 @@ from provision.lab.cloud import (
     rule_text,
     security_group,
 )
+from provision.lab.faults.shared import MESH_PATHS
 from provision.lab.faults.steps import kernel_routes, object_says
 from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, LabRegion, LabTopology
 
 CALICO = "/apis/crd.projectcalico.org/v1"
 
-OVERLAY_SEVERED = frozenset(
-    {
-        "NET-ROUTE-006",
-        "NET-ROUTE-014",
-        "NET-ROUTE-017",
-        "NET-POD-001",
-        "NET-POD-002",
-        "NET-POD-003",
-        "NET-POD-005",
-        "NET-POD-008",
-        "NET-POD-010",
-        "NET-POD-011",
-        "NET-POD-012",
-        "NET-POD-013",
-        "NET-MTU-001",
-        "NET-MTU-002",
-        "NET-MTU-003",
-        "NET-MTU-004",
-        "NET-DNS-005",
-        "NET-DNS-006",
-        "NET-DNS-007",
-        "NET-DNS-008",
-        "NET-DNS-010",
-        "NET-DNS-011",
-        "NET-DNS-013",
-        "NET-DNS-014",
-        "NET-DNS-016",
-        "NET-DNS-019",
-        "MESH-CP-010",
-        "MESH-CP-011",
-        "MESH-CP-015",
-    }
-)
+OVERLAY_SEVERED = MESH_PATHS | {
+    "NET-ROUTE-006",
+    "NET-ROUTE-014",
+    "NET-ROUTE-017",
+    "NET-POD-008",
+    "NET-POD-010",
+    "NET-POD-011",
+    "NET-POD-012",
+    "NET-POD-013",
+    "MESH-CP-010",
+    "MESH-CP-011",
+    "MESH-CP-015",
+}
 """What is lost when packets of tunnels do not get from one region to another."""
 
 SEVERED = OVERLAY_SEVERED | {
@@ -90,11 +71,14 @@ NEIGHBOURS_SEVERED = frozenset(
         "NET-DNS-006",
         "NET-DNS-007",
         "NET-DNS-008",
+        "NET-DNS-010",
         "NET-DNS-011",
+        "NET-DNS-012",
         "NET-DNS-013",
         "NET-DNS-014",
         "NET-DNS-015",
         "NET-DNS-016",
+        "NET-DNS-018",
     }
 )
 """What is lost when pods of one cluster do not reach each other, its DNS servers among them."""

@@ -89,6 +89,19 @@ UNSEEN = MESH_PATHS | {
 }
 """What cannot be told of a node on which no probe and no agent runs."""
 
+_NOBODY_THERE = UNSEEN | {
+    "NET-ROUTE-005",
+    "NET-ROUTE-006",
+    "NET-UNDR-006",
+    "NET-UNDR-011",
+    "NET-UNDR-017",
+    "NET-UNDR-018",
+    "NET-UNDR-019",
+    "NET-UNDR-020",
+}
+"""What cannot be seen, or gets no answer, where the API lists a node that does not exist."""
+
+
 PODS = "/api/v1/namespaces/default/pods"
 SERVICES = "/api/v1/namespaces/default/services"
 _STRAY_SUBNET = "10.99.1.1/24"
@@ -202,7 +215,8 @@ def node_address_outside_subnet(node: LabNode, follows: frozenset[str]) -> Fault
         steps=(Patch(node.region, f"/api/v1/nodes/{node.name}/status", {"status": {"addresses": addresses}}),),
         confirm=object_says(node.region, f"/api/v1/nodes/{node.name}", ("status", "addresses"), addresses),
         # Doors are knocked at, and packets awaited, where the node no longer is.
-        follows=follows | {"NET-UNDR-006", "NET-UNDR-010", "NET-UNDR-018", "NET-MTU-004", "NET-DNS-017"},
+        follows=follows
+        | {"NET-UNDR-006", "NET-UNDR-010", "NET-UNDR-011", "NET-UNDR-018", "NET-MTU-004", "NET-DNS-005", "NET-DNS-017"},
     )
 
 
@@ -215,7 +229,7 @@ def node_name_used_twice(region: LabRegion, node: LabNode) -> Fault:
         requirement="NET-ADDR-012",
         steps=(Create(region.name, "/api/v1/nodes", stray_node(node.name, region.plan.node_cidr[99])),),
         confirm=object_is_there(region.name, f"/api/v1/nodes/{node.name}"),
-        follows=UNSEEN | {"NET-ADDR-013", "NET-ROUTE-005", "NET-ROUTE-006"},
+        follows=_NOBODY_THERE | {"NET-ADDR-013"},
     )
 
 
@@ -229,7 +243,7 @@ def node_too_many(region: LabRegion) -> Fault:
         requirement="NET-ADDR-013",
         steps=(Create(region.name, "/api/v1/nodes", stray_node(name, region.plan.node_cidr[99])),),
         confirm=object_is_there(region.name, f"/api/v1/nodes/{name}"),
-        follows=UNSEEN | {"NET-ROUTE-005", "NET-ROUTE-006"},
+        follows=_NOBODY_THERE,
     )
 
 

@@ -170,7 +170,7 @@ def _ssh_closed(node: LabNode) -> Fault:
         steps=(_dropped_on_arrival(node, f"ip saddr {OPERATOR} tcp dport {_SSH}"),),
         confirm=table_is_loaded(place(node)),
         # Who does not get in himself cannot tell whether others are kept out.
-        follows=frozenset({"NET-UNDR-014"}),
+        follows=frozenset({"NET-UNDR-014", "NET-DNS-017"}),
     )
 
 

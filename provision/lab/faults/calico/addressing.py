@@ -10,7 +10,7 @@ from provision.faults import Create, Fault, Patch
 from provision.lab.calico.seed import block_affinity, empty_block
 from provision.lab.faults import shared
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
-from provision.lab.faults.shared import MESH_PATHS, PODS, stray_pod
+from provision.lab.faults.shared import MESH_PATHS, PODS, REMOTE_NAMES, stray_pod
 from provision.lab.faults.steps import object_is_there, object_says, route_is_there
 from provision.lab.topology import LabNode, LabRegion
 
@@ -48,7 +48,8 @@ def _contested_block() -> Fault:
         steps=(claim,),
         confirm=route_is_there(rival, owner.block),
         follows=MESH_PATHS
-        | {"NET-POD-006", "NET-POD-008", "NET-ROUTE-008", "NET-ROUTE-009", "NET-ROUTE-010", "NET-ROUTE-016"},
+        | {"NET-POD-006", "NET-POD-008", "NET-ROUTE-008", "NET-ROUTE-009", "NET-ROUTE-010", "NET-ROUTE-016"}
+        | {"NET-DNS-012"},
     )
 
 
@@ -82,9 +83,9 @@ FAULTS: tuple[Fault, ...] = (
             ("spec", "serviceClusterIPs"),
             [{"cidr": str(EAST.plan.service_cidr)}],
         ),
-        follows=frozenset(
-            {"NET-ADDR-005", "NET-ROUTE-011", "NET-ROUTE-012", "NET-ROUTE-016", "NET-ROUTE-018", "NET-POD-008"}
-        ),
+        # Nobody has a route to the region's own services any more, its DNS among them.
+        follows=REMOTE_NAMES
+        | {"NET-ADDR-005", "NET-ROUTE-011", "NET-ROUTE-012", "NET-ROUTE-016", "NET-ROUTE-018", "NET-POD-008"},
     ),
     Fault(
         name="pool-over-the-nodes",

@@ -201,7 +201,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=route_is_gone(_EAST_A, _OHIO_A.block),
-        follows=MESH_PATHS,
+        follows=MESH_PATHS | {"NET-MTU-005"},
     ),
     Fault(
         name="route-unreachable",
@@ -227,7 +227,7 @@ FAULTS: tuple[Fault, ...] = (
         confirm=lambda control: (
             str(_EAST_RR.address) in birdcl(control, _OHIO_A, "show", "route", "all", str(_EAST_A.block))
         ),
-        follows=frozenset({"NET-POD-007", "NET-POD-012"}),
+        follows=frozenset({"NET-POD-007", "NET-POD-012", "NET-MTU-004"}),
     ),
     Fault(
         name="bare-on-the-underlay",
