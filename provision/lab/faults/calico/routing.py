@@ -16,7 +16,7 @@ from provision.lab.faults.calico.bird import (
     session_is_absent,
 )
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
-from provision.lab.faults.shared import MESH_PATHS
+from provision.lab.faults.shared import MESH_PATHS, REMOTE_NAMES
 from provision.lab.faults.steps import (
     object_is_gone,
     object_says,
@@ -253,7 +253,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-011",
         steps=(Patch(OHIO.name, _BGP, {"spec": {"serviceClusterIPs": []}}),),
         confirm=route_is_gone(_EAST_A, OHIO.plan.service_cidr),
-        follows=frozenset({"NET-POD-008"}),
+        follows=REMOTE_NAMES | {"NET-POD-008"},
     ),
     Fault(
         name="own-service-range-installed",
@@ -350,7 +350,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-ROUTE-016",
         steps=(_announce(str(next(_OHIO_A.block.subnets(prefixlen_diff=1)))),),
         confirm=route_is_there(_EAST_B, next(_OHIO_A.block.subnets(prefixlen_diff=1))),
-        follows=MESH_PATHS | {"NET-POD-006", "NET-POD-008", "NET-ROUTE-008", "NET-ROUTE-009"},
+        follows=MESH_PATHS | {"NET-POD-006", "NET-POD-008", "NET-ROUTE-008", "NET-ROUTE-009", "NET-DNS-015"},
     ),
     Fault(
         name="stale-route",
