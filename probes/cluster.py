@@ -337,9 +337,7 @@ class Cluster:
             DeadlineExceeded: the stream did not open `within` that time.
             ExecFailed: it could not be opened.
         """
-        return self._guarded(
-            namespace, pod, within, lambda path, end: self._open_exec(f"{path}/exec", command, True, None, end)
-        )
+        return self._guarded(namespace, pod, within, lambda path, end: self._open_exec(path, command, True, None, end))
 
     def _idle(self, namespace: str, pod: str) -> Any:
         """A stream to what stays in that pod; None when there is none, or none that can be relied on."""
