@@ -196,6 +196,7 @@ def shell(options: argparse.Namespace) -> int:
 
 
 def _topology(options: argparse.Namespace) -> LabTopology:
+    from provision.lab.host import database_engine
     from provision.lab.topology import TOPOLOGIES, Timers
 
     kind, colon, profile = options.environment.partition(":")
@@ -216,7 +217,13 @@ def _topology(options: argparse.Namespace) -> LabTopology:
     try:
         size = {"nodes": options.nodes} if options.nodes is not None else {}
         return TOPOLOGIES[profile](
-            options.name, regions=options.regions, pods=options.pods, timers=Timers(options.timers), **size
+            options.name,
+            regions=options.regions,
+            pods=options.pods,
+            timers=Timers(options.timers),
+            database=options.database,
+            engine=database_engine(),
+            **size,
         )
     except ValueError as error:
         raise ProvisionError(str(error), where=f"up {options.environment}") from None
@@ -325,6 +332,11 @@ def _parser() -> argparse.ArgumentParser:
         default="fast",
         help="BGP timers of aws-calico: fast notices a lost peer in 3 s, calico is what Calico sets: 240 s "
         "(default: fast)",
+    )
+    sub.add_argument(
+        "--database",
+        action="store_true",
+        help="run the database in the database pods (default: they only have names and addresses)",
     )
     sub.add_argument(
         "--kube-assets",

@@ -8,7 +8,7 @@ together is in `provision.environment_checks`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -41,6 +41,7 @@ from provision.environment_values import (
     at_least,
 )
 from provision.errors import EnvironmentSpecError
+from provision.lab.host import database_engine
 from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, Timers
 
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -77,6 +78,10 @@ class LabSettings(_Section):
         default=1, description="sample workload pods on each node of a lab that is brought up"
     )
     timers: Timers = Field(default=Timers.FAST, description="BGP timers of a lab that is brought up")
+    database: StrictBool = Field(
+        default=False,
+        description="whether the database of a lab that is brought up runs; without it, it runs when a check needs it",
+    )
 
 
 ProviderSettings = Annotated[AttachSettings | LabSettings, Field(discriminator="kind")]
@@ -219,7 +224,10 @@ class DnsSettings(_Section):
 class Database(_Section):
     """The database that is stretched over the regions."""
 
-    engine: Literal["cockroachdb"] = Field(default="cockroachdb", description="which database")
+    engine: Literal["cockroachdb", "postgresql"] = Field(
+        default="cockroachdb",
+        description="which database: cockroachdb; postgresql is the lab's stand-in, PostgreSQL with Patroni and etcd",
+    )
     namespaces: dict[str, DnsLabel] = Field(
         default_factory=dict,
         description="the database's namespace in each region; by default named like the region",
@@ -239,6 +247,14 @@ class Database(_Section):
     )
     cpu: Cpu | None = Field(default=None, description="processors that each of its pods asks for", examples=[4])
     memory: Memory | None = Field(default=None, description="memory that each of its pods asks for", examples=["8Gi"])
+    storage: Memory | None = Field(
+        default=None, description="size of the volume of each of its pods", examples=["50Gi"]
+    )
+    must_survive: tuple[Word, ...] = Field(
+        default=(),
+        description="its databases, in the sense of SQL, that must survive the loss of a region",
+        examples=[["orders"]],
+    )
 
 
 class Flow(_Section):
@@ -432,6 +448,8 @@ class Environment(_Section):
             replicas=database.replicas,
             cpu=database.cpu,
             memory=database.memory,
+            storage=database.storage,
+            must_survive=database.must_survive,
         )
 
     @classmethod
@@ -489,6 +507,7 @@ class Environment(_Section):
     def _database(plan: DatabasePlan) -> Database:
         return Database.model_validate(
             {
+                "engine": plan.engine,
                 "namespaces": dict(plan.namespaces),
                 "ports": plan.ports,
                 "service": plan.service,
@@ -497,6 +516,8 @@ class Environment(_Section):
                 # Whole numbers are processors in the file, and thousandths of them in the plan.
                 "cpu": None if plan.cpu is None else f"{plan.cpu}m",
                 "memory": plan.memory,
+                "storage": plan.storage,
+                "must_survive": plan.must_survive,
             }
         )
 
@@ -529,8 +550,10 @@ def lab_environment(
         EnvironmentSpecError: a number is out of range.
     """
     try:
-        size = {"nodes": nodes} if nodes is not None else {}
-        topology = TOPOLOGIES[profile](name, regions=regions, pods=pods, timers=timers, **size)
+        size: dict[str, Any] = {"nodes": nodes} if nodes is not None else {}
+        topology = TOPOLOGIES[profile](
+            name, regions=regions, pods=pods, timers=timers, engine=database_engine(), **size
+        )
     except ValueError as error:
         raise EnvironmentSpecError(str(error), where=f"lab:{profile}") from None
     return Environment.from_plan(topology.plan, provider=LabSettings(kind="lab", pods=pods, timers=timers))

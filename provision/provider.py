@@ -48,13 +48,22 @@ class Provider(Protocol):
 
     name: str
 
-    def up(self, environment: Environment, *, folder: Path, progress: Progress) -> Fleet:
+    def up(
+        self,
+        environment: Environment,
+        *,
+        folder: Path,
+        progress: Progress,
+        needs: frozenset[Capability] = frozenset(),
+    ) -> Fleet:
         """Make the environment answer and describe it.
 
         Args:
             environment: what to bring up or attach to.
             folder: an existing folder that the provider may keep its files in while the environment is up.
             progress: told about each stage.
+            needs: what somebody is going to ask for. What a provider makes itself, and takes long (the database), it
+                makes only then; the fleet may lack some of them.
 
         Returns:
             the fleet, which any other process can attach to.
@@ -63,8 +72,15 @@ class Provider(Protocol):
             ProvisionError: it cannot be brought up. Nothing is left behind then.
         """
 
-    def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
+    def lasting(
+        self, environment: Environment, *, progress: Progress, needs: frozenset[Capability] = frozenset()
+    ) -> Environment:
         """The same environment in a form that `down` leaves up and that outlives this process; made now if it must be.
+
+        Args:
+            environment: what is to last.
+            progress: told about each stage.
+            needs: as for `up`.
 
         Raises:
             ProvisionError: it cannot be had in such a form.

@@ -11,10 +11,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from analysis.facts import COCKROACHDB, POSTGRESQL
 from provision.errors import ProvisionError
 
 USER_NAMESPACE_OPTION = "--user"
 COREDNS_VARIABLE, COREDNS_OPTION = "MESHPROOF_COREDNS", "--coredns"
+COCKROACH_VARIABLE, COCKROACH_OPTION = "COCKROACH", "--cockroach"
 
 _NO_COREDNS = f"name another, or none: without {COREDNS_VARIABLE}, and CoreDNS on the PATH, another server plays it"
 _TIMEOUT_S = 30.0
@@ -130,6 +132,34 @@ def coredns_version() -> str | None:
             "that CoreDNS does not run here", where=str(program), observed=str(error), remedy=_NO_COREDNS
         ) from None
     return done.stdout.split("\n")[0].replace("-", " ")
+
+
+def cockroach_program() -> Path | None:
+    """The CockroachDB to run in place of its stand-in: what $COCKROACH names, else one on the path.
+
+    Raises:
+        LabUnavailableError: the variable names no program.
+    """
+    named = os.environ.get(COCKROACH_VARIABLE)
+    found = shutil.which(named or "cockroach", path=search_path())
+    if named and found is None:
+        raise LabUnavailableError(
+            "no CockroachDB there",
+            where=f"{COCKROACH_OPTION} or {COCKROACH_VARIABLE}: {named}",
+            expected="the program itself",
+            remedy=f"name another, or none: without {COCKROACH_VARIABLE}, and cockroach on the PATH, PostgreSQL with "
+            "Patroni plays it",
+        )
+    return Path(found).resolve() if found else None
+
+
+def database_engine() -> str:
+    """Which database a lab runs here: COCKROACHDB where there is its program, else POSTGRESQL.
+
+    Raises:
+        LabUnavailableError: as `cockroach_program`.
+    """
+    return COCKROACHDB if cockroach_program() else POSTGRESQL
 
 
 def search_path() -> str:

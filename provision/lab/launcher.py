@@ -25,6 +25,7 @@ from provision.errors import ProvisionError
 from provision.lab import seed
 from provision.lab.agents_config import AgentsConfig, ClusterAccess
 from provision.lab.container import STAY, ContainerConfig
+from provision.lab.database import certificates as database_certificates
 from provision.lab.host import (
     COREDNS_VARIABLE,
     USER_NAMESPACE_OPTION,
@@ -229,10 +230,12 @@ def _write_apiserver_config(
 ) -> None:
     clusters = []
     credentials = profile_of(topology).credentials.create(folder.pki, topology, pki)
+    certificates = database_certificates.create(folder.pki, topology) if topology.database else {}
     for listener in listeners:
         region, cluster = listener.region, pki[listener.region.name]
         objects = folder.path / f"seed-{region.name}.json"
-        write_secret(objects, json.dumps(seed.objects(topology, region, credentials[region.name])).encode())
+        secrets = [*credentials[region.name], *certificates.get(region.name, ())]
+        write_secret(objects, json.dumps(seed.objects(topology, region, secrets)).encode())
         clusters.append(
             {
                 "region": region.name,
@@ -295,7 +298,13 @@ def _write_environment(folder: LabFolder, topology: LabTopology) -> None:
 
     environment = Environment.from_plan(
         topology.plan,
-        provider=LabSettings(kind="lab", name=topology.name, pods=topology.pods_per_node, timers=topology.timers),
+        provider=LabSettings(
+            kind="lab",
+            name=topology.name,
+            pods=topology.pods_per_node,
+            timers=topology.timers,
+            database=topology.database,
+        ),
         kubeconfig=folder.verifier_kubeconfig,
     )
     folder.environment.write_text(environment.to_yaml())

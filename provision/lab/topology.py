@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
 from typing import Any, Protocol
 
+from analysis.facts import COCKROACHDB, POSTGRESQL
 from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan, UnderlayPlan
 
 AWS_CALICO = "aws-calico"
@@ -74,8 +75,14 @@ _DNS_CHANGE = timedelta(seconds=10)
 """Names are kept for a fifth of the time that the published Corefiles keep them for, so changes are seen sooner."""
 
 _EXTERNAL_NAME = "www.example.net"
-_DATABASE_CPU, _DATABASE_MEMORY = 500, 1 << 30
-"""What a database pod asks for: half a processor and 1 GiB, of which no process in a lab takes notice."""
+_DATABASE_CPU, _DATABASE_MEMORY, _DATABASE_STORAGE = 500, 1 << 30, 1 << 30
+"""What a database pod asks for: half a processor, 1 GiB and as large a volume, of which no process takes notice."""
+
+DATABASE_REPLICAS = {COCKROACHDB: 3, POSTGRESQL: 1}
+"""Pods in each region, by engine. The stand-in needs a vote in each region and no more."""
+
+WORKLOADS_DATABASE = "meshproof"
+"""The database, in the sense of SQL, that workloads use: it must survive the loss of a region."""
 
 
 class Timers(str, Enum):
@@ -178,7 +185,14 @@ class Peering:
 
 @dataclass(frozen=True)
 class LabTopology:
-    """A whole lab. `profile` is the key of its profile in `TOPOLOGIES`; `cloud` the one that it plays, AWS or AZURE."""
+    """A whole lab.
+
+    Attributes:
+        profile: the key of its profile in `TOPOLOGIES`.
+        cloud: the one that it plays, AWS or AZURE.
+        database: whether the database's pods run the database; else they do nothing but have names and addresses.
+        engine: which one it is, or would be.
+    """
 
     profile: str
     cloud: str
@@ -187,6 +201,8 @@ class LabTopology:
     regions: tuple[LabRegion, ...]
     pods_per_node: int
     timers: Timers
+    database: bool = False
+    engine: str = POSTGRESQL
 
     @property
     def nodes(self) -> tuple[LabNode, ...]:
@@ -232,6 +248,8 @@ class LabTopology:
             "nodes": len(self.regions[0].nodes),
             "pods": self.pods_per_node,
             "timers": self.timers.value,
+            "database": self.database,
+            "engine": self.engine,
         }
 
     @property
@@ -246,9 +264,13 @@ class LabTopology:
             services_routed=self.cni is Cni.CALICO_BGP,
             budgets=Budgets(dns_change=_DNS_CHANGE),
             database=DatabasePlan(
+                engine=self.engine,
                 namespaces=tuple((region.name, region.name) for region in self.regions),
+                replicas=DATABASE_REPLICAS[self.engine],
                 cpu=_DATABASE_CPU,
                 memory=_DATABASE_MEMORY,
+                storage=_DATABASE_STORAGE,
+                must_survive=(WORKLOADS_DATABASE,),
             ),
             egress=EGRESS,
             underlay=UnderlayPlan(cloud=self.cloud, path_mtu=UNDERLAY_MTU, operators=(IPv4Network((OPERATOR, 32)),)),
@@ -261,13 +283,28 @@ class TopologyBuilder(Protocol):
     """Makes the topology of a profile; every number has the published environment's as its default."""
 
     def __call__(
-        self, name: str, *, regions: int = ..., nodes: int = ..., pods: int = ..., timers: Timers = ...
+        self,
+        name: str,
+        *,
+        regions: int = ...,
+        nodes: int = ...,
+        pods: int = ...,
+        timers: Timers = ...,
+        database: bool = ...,
+        engine: str = ...,
     ) -> LabTopology:
         """See `aws_calico`."""
 
 
 def aws_calico(
-    name: str, *, regions: int = 3, nodes: int = 4, pods: int = 1, timers: Timers = Timers.FAST
+    name: str,
+    *,
+    regions: int = 3,
+    nodes: int = 4,
+    pods: int = 1,
+    timers: Timers = Timers.FAST,
+    database: bool = False,
+    engine: str = POSTGRESQL,
 ) -> LabTopology:
     """The `aws-calico` profile.
 
@@ -277,6 +314,8 @@ def aws_calico(
         nodes: nodes in each region, the control plane included, 1 to 200.
         pods: sample workload pods on each node.
         timers: which BGP timers to run with.
+        database: whether the database is to run.
+        engine: which database, COCKROACHDB or POSTGRESQL.
 
     Raises:
         ValueError: a number is out of range.
@@ -290,13 +329,22 @@ def aws_calico(
         regions=tuple(_aws_region(index, nodes) for index in range(regions)),
         pods_per_node=pods,
         timers=timers,
+        database=database,
+        engine=engine,
     )
 
 
 def azure_cilium(
-    name: str, *, regions: int = 3, nodes: int = 3, pods: int = 1, timers: Timers = Timers.FAST
+    name: str,
+    *,
+    regions: int = 3,
+    nodes: int = 3,
+    pods: int = 1,
+    timers: Timers = Timers.FAST,
+    database: bool = False,
+    engine: str = POSTGRESQL,
 ) -> LabTopology:
-    """The `azure-cilium` profile. Its numbers have the same meaning as those of `aws_calico`.
+    """The `azure-cilium` profile. Its arguments have the same meaning as those of `aws_calico`.
 
     Raises:
         ValueError: a number is out of range, or BGP timers are asked for.
@@ -312,6 +360,8 @@ def azure_cilium(
         regions=tuple(_azure_region(index, nodes) for index in range(regions)),
         pods_per_node=pods,
         timers=timers,
+        database=database,
+        engine=engine,
     )
 
 
@@ -334,6 +384,8 @@ def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
         nodes=spec["nodes"],
         pods=spec["pods"],
         timers=Timers(spec["timers"]),
+        database=spec["database"],
+        engine=spec["engine"],
     )
 
 

@@ -27,7 +27,14 @@ class AttachProvider:
 
     name: str = "attach"
 
-    def up(self, environment: Environment, *, folder: Path, progress: Progress) -> Fleet:
+    def up(
+        self,
+        environment: Environment,
+        *,
+        folder: Path,
+        progress: Progress,
+        needs: frozenset[Capability] = frozenset(),
+    ) -> Fleet:
         """See that every API server answers, that each is another cluster, and that its CNI is the planned one.
 
         Raises:
@@ -52,7 +59,9 @@ class AttachProvider:
             outposts=(*outside(environment), *nodes(environment, handles)),
         )
 
-    def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
+    def lasting(
+        self, environment: Environment, *, progress: Progress, needs: frozenset[Capability] = frozenset()
+    ) -> Environment:
         """As it is: what somebody else brought up stays up."""
         return environment
 

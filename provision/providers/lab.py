@@ -11,12 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.facts import Gap, Networks
+from analysis.facts import POSTGRESQL, Gap, Networks
 from analysis.fleet import Capability, ClusterHandle, Fleet
 from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab import cloud_facts, state
 from provision.lab.calico.authentication import kernel_signs_segments
+from provision.lab.database.certificates import database_access
 from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
 from provision.lab.host import etcd_program, search_path
@@ -39,7 +40,14 @@ class LabProvider:
 
     name: str = "lab"
 
-    def up(self, environment: Environment, *, folder: Path, progress: Progress) -> Fleet:
+    def up(
+        self,
+        environment: Environment,
+        *,
+        folder: Path,
+        progress: Progress,
+        needs: frozenset[Capability] = frozenset(),
+    ) -> Fleet:
         """Start a lab in that folder, or find the named one; return when its API servers answer.
 
         Raises:
@@ -50,9 +58,10 @@ class LabProvider:
         lab = (
             self._named(settings.name, environment)
             if settings.name
-            else self._launch(environment, settings, folder, progress)
+            else self._launch(environment, settings, folder, progress, needs)
         )
         profile = PROFILES[lab.state.profile]
+        access = database_access(lab.folder.pki) if Entry(lab).topology.database else None
         return Fleet(
             plan=environment.plan(),
             provider=self.name,
@@ -64,7 +73,7 @@ class LabProvider:
                 )
                 for region in environment.regions
             ),
-            capabilities=profile.capabilities,
+            capabilities=profile.capabilities | ({Capability.DATABASE} if access else frozenset()),
             stand_ins=stand_ins(profile, lab.state.api_server, lab.state.coredns),
             state_dir=str(lab.folder.path),
             probe_image=environment.probes.image,
@@ -73,9 +82,12 @@ class LabProvider:
             probes_per_node=environment.probes.per_node,
             full_mesh_limit=environment.probes.full_mesh_limit,
             outposts=Entry(lab).outposts(),
+            database=access,
         )
 
-    def lasting(self, environment: Environment, *, progress: Progress) -> Environment:
+    def lasting(
+        self, environment: Environment, *, progress: Progress, needs: frozenset[Capability] = frozenset()
+    ) -> Environment:
         """The named lab that it is, or a new one that has the environment's name; see `python -m provision list`.
 
         Raises:
@@ -88,7 +100,7 @@ class LabProvider:
             return environment
         folder = state.claim(environment.name)
         try:
-            lab = self._launch(environment, settings, folder.path, progress)
+            lab = self._launch(environment, settings, folder.path, progress, needs)
         except BaseException:
             state.forget(folder)
             raise
@@ -152,8 +164,14 @@ class LabProvider:
         return lab
 
     @staticmethod
-    def _launch(environment: Environment, settings: LabSettings, folder: Path, progress: Progress) -> state.Lab:
-        topology = _topology(environment, settings)
+    def _launch(
+        environment: Environment,
+        settings: LabSettings,
+        folder: Path,
+        progress: Progress,
+        needs: frozenset[Capability],
+    ) -> state.Lab:
+        topology = _topology(environment, settings, database=Capability.DATABASE in needs)
         lab = launch(topology, LabFolder(folder), progress=progress, kube_assets=find_assets())
         try:
             await_stage(lab, Stage.API, progress=progress)
@@ -191,8 +209,13 @@ def _settings(environment: Environment) -> LabSettings:
     return environment.provider
 
 
-def _topology(environment: Environment, settings: LabSettings) -> LabTopology:
+def _topology(environment: Environment, settings: LabSettings, *, database: bool) -> LabTopology:
     """The lab that has the environment's plan.
+
+    Args:
+        environment: with a plan.
+        settings: how a lab is to be.
+        database: whether somebody needs the database; it runs then, and when the settings say so.
 
     Raises:
         ProvisionError: no lab has: a lab's figures follow from its size.
@@ -210,6 +233,8 @@ def _topology(environment: Environment, settings: LabSettings) -> LabTopology:
             nodes=environment.regions[0].node_count,
             pods=settings.pods,
             timers=settings.timers,
+            database=settings.database or database,
+            engine=environment.database.engine if environment.database else POSTGRESQL,
         )
     except ValueError as error:
         raise ProvisionError(str(error), where=environment.name) from None

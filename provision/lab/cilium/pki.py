@@ -79,14 +79,14 @@ def _issue(authority: Authority, folder: Path, cluster: str) -> ClusterCertifica
     folder.mkdir(mode=0o700, exist_ok=True)
     server = authority.issue(
         "clustermesh-apiserver.cilium.io",
-        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        usages=[ExtendedKeyUsageOID.SERVER_AUTH],
         names=["clustermesh-apiserver.cilium.io", f"*.{MESH_DOMAIN}", f"clustermesh-apiserver.{NAMESPACE}.svc"],
         addresses=[LOOPBACK],
         folder=folder,
     )
-    admin = authority.issue(admin_user(cluster), usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
-    remote = authority.issue(REMOTE_USER, usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
-    root = authority.issue("root", usage=ExtendedKeyUsageOID.CLIENT_AUTH, folder=folder)
+    admin = authority.issue(admin_user(cluster), usages=[ExtendedKeyUsageOID.CLIENT_AUTH], folder=folder)
+    remote = authority.issue(REMOTE_USER, usages=[ExtendedKeyUsageOID.CLIENT_AUTH], folder=folder)
+    root = authority.issue("root", usages=[ExtendedKeyUsageOID.CLIENT_AUTH], folder=folder)
     return ClusterCertificates(server, admin, remote, root)
 
 

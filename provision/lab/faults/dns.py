@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.facts import SecurityRule
+from analysis.facts import POSTGRESQL, SecurityRule
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Create, Fault, FaultError, Filter, Patch
 from provision.lab.agents_config import host_tree
@@ -18,7 +18,7 @@ from provision.lab.cloud import ANYBODY, UDP
 from provision.lab.dns import server
 from provision.lab.faults.cloud import group_changed, group_says, with_rule
 from provision.lab.faults.steps import object_says, place, table_is_loaded
-from provision.lab.topology import LabNode, LabRegion, LabTopology
+from provision.lab.topology import DATABASE_REPLICAS, LabNode, LabRegion, LabTopology
 
 COREFILE = "/api/v1/namespaces/kube-system/configmaps/coredns"
 DEPLOYMENT = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
@@ -405,8 +405,9 @@ def _members(region: LabRegion) -> tuple[Fault, ...]:
     slices = f"/apis/discovery.k8s.io/v1/namespaces/{region.name}/endpointslices"
     stateful_set = f"/apis/apps/v1/namespaces/{region.name}/statefulsets/cockroachdb"
     stray = str(region.nodes[-1].block[-2])
-    last_only = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}}
-    last = f"/api/v1/namespaces/{region.name}/pods/cockroachdb-2"
+    replicas = DATABASE_REPLICAS[POSTGRESQL]
+    last_only = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": replicas - 1}}}
+    last = f"/api/v1/namespaces/{region.name}/pods/cockroachdb-{replicas - 1}"
     return (
         Fault(
             name="member-at-a-second-address",
@@ -435,7 +436,7 @@ def _members(region: LabRegion) -> tuple[Fault, ...]:
             layer=Layer.DNS,
             requirement="NET-DNS-008",
             steps=(Create(region.name, slices, _slice("stray-address", stray, None)),),
-            confirm=asked(region, f"cockroachdb.{zone(region)}", lambda answer: answer == "0 4"),
+            confirm=asked(region, f"cockroachdb.{zone(region)}", lambda answer: answer == f"0 {replicas + 1}"),
         ),
         Fault(
             name="unready-pods-unpublished",

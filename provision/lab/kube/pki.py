@@ -107,18 +107,18 @@ def create_cluster_pki(
         ca=authority.certificate_file,
         api_server=authority.issue(
             "kube-apiserver",
-            usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            usages=[ExtendedKeyUsageOID.SERVER_AUTH],
             names=API_SERVER_NAMES,
             addresses=[LOOPBACK, *api_server_addresses],
         ),
         kubelets=authority.issue(
             "kubelet",
-            usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            usages=[ExtendedKeyUsageOID.SERVER_AUTH],
             names=["localhost", *nodes],
             addresses=[LOOPBACK, *nodes.values()],
         ),
         kubelet_client=authority.issue(
-            "kube-apiserver-kubelet-client", usage=ExtendedKeyUsageOID.CLIENT_AUTH, organization="system:masters"
+            "kube-apiserver-kubelet-client", usages=[ExtendedKeyUsageOID.CLIENT_AUTH], organization="system:masters"
         ),
         tokens_file=home / "tokens.json",
         tokens=tokens,
@@ -188,7 +188,7 @@ class Authority:
         self,
         name: str,
         *,
-        usage: x509.ObjectIdentifier,
+        usages: Sequence[x509.ObjectIdentifier],
         names: Iterable[str] = (),
         addresses: Iterable[IPv4Address] = (),
         organization: str = "",
@@ -203,7 +203,7 @@ class Authority:
             self._builder(x509.Name(subject), key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         )
         alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, addresses)]
         if alternatives:
