@@ -40,6 +40,8 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "mtu", "targets": [[address, TCP port, UDP port, identity], ...], "floor", "timeout", "tries"}: for each, all
   at once, the largest packet that goes there unfragmented, by datagrams to its UDP listener, else by ICMP echo; what
   became of the next larger one; MTU of device and route; the largest TCP segment. Smaller than `floor` is not tried.
+- {"op": "watch", "targets": [[address, TCP port, identity], ...], "every", "timeout"}: connect to all of them every so
+  many seconds, and tell each round at once, `\x1eROUND [began, told, [answered, ...]]`, until a line is said to it.
 - {"op": "kernel"}: routes of all tables, links, addresses, neighbours and forwarding entries, by netlink.
 - {"op": "capture", "name", "life", "toward": [address, ...], "filter": [[code, jt, jf, k], ...], "most"}: take the
   first `most` packets that the classic BPF filter lets through on the interfaces towards these addresses, beginning
@@ -2343,6 +2345,32 @@ def scram_answer(nonce: str, challenge: str, password: str) -> bytes:
     return ("%s,p=%s" % (bare, base64.b64encode(proof).decode("ascii"))).encode("ascii")
 
 
+# --- reachability over time -------------------------------------------------------------------------------------------
+
+ROUND_MARK = b"\x1eROUND "
+"""Before what was found in a round, while the next one is still to come."""
+
+
+def watch(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Connect to every target, round after round, and tell each round when it is over, until the runner says a line.
+
+    A round tells when it began and when it is told, by the clock here, and whether each target answered.
+    """
+    rounds = 0
+    while time.monotonic() < end:
+        began = time.monotonic()
+        batch = make_batch({"kind": "tcp", "targets": operation["targets"], "timeout": operation["timeout"]})
+        Loop().run([batch], min(end, began + 2 * operation["timeout"]))
+        answered = [outcome == OPEN for outcome in batch.outcome]
+        sys.stdout.buffer.write(ROUND_MARK + to_json([began, time.monotonic(), answered]) + b"\n")
+        sys.stdout.buffer.flush()
+        rounds += 1
+        if select.select([0], [], [], max(0.0, began + operation["every"] - time.monotonic()))[0]:
+            sys.stdin.buffer.readline()
+            break
+    return {"rounds": rounds}
+
+
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
@@ -2360,6 +2388,7 @@ OPERATIONS = {
     "clock": clock,
     "dns": dns,
     "resolve": resolve,
+    "watch": watch,
 }
 
 

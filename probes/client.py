@@ -127,6 +127,7 @@ def run_agent(
     *,
     within: timedelta,
     control: tuple[str, int, str] | None = None,
+    hear: Answer | None = None,
 ) -> AgentRun:
     """Run a plan in a pod.
 
@@ -140,6 +141,7 @@ def run_agent(
         operations: what to do, as probes/agent.py describes it.
         within: time for the operations; what is unfinished then is inconclusive.
         control: address, port and identity of a listener that must answer before and after.
+        hear: told each piece of what the agent says meanwhile; what it gives back is said to the agent.
 
     Raises:
         PodGone: the pod is not there, or went away.
@@ -157,7 +159,8 @@ def run_agent(
         cluster.retries += 1
 
     # Only an agent that will ask is listened to while it runs.
-    dialogue = {"answer": tell_time} if any(operation["op"] == "clock" for operation in operations) else {}
+    listener = tell_time if any(operation["op"] == "clock" for operation in operations) else hear
+    dialogue = {"answer": listener} if listener else {}
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=1.0),
