@@ -153,6 +153,10 @@ class DatabasePlan:
         """The database's namespace in that region: by default it is named like the region."""
         return dict(self.namespaces).get(region, region)
 
+    def pod_name(self, region: str, pod: str) -> str:
+        """The full name that a pod advertises, by which it is known in all regions."""
+        return f"{pod}.{self.service}.{self.namespace(region)}.svc.cluster.local"
+
 
 @dataclass(frozen=True)
 class UnderlayPlan:

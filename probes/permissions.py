@@ -1,7 +1,7 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
-`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Nothing here is a secret's reader, and only
-what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
+`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Secrets are read in the database's namespace
+alone, and only what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
 """
 
 from __future__ import annotations
@@ -159,6 +159,16 @@ def workload_cluster_rules() -> tuple[Rule, ...]:
         Rule("list", "storage.k8s.io", "storageclasses", None, "to see where volumes come from by default"),
         Rule("list", RBAC_GROUP, "clusterrolebindings", None, "to see those that name the database's account"),
     )
+
+
+def certificate_rules(namespace: str) -> tuple[Rule, ...]:
+    """What is read to judge certificates and keys. Who may list Secrets sees all that is in them: no lesser right does.
+
+    Args:
+        namespace: where the database's pods run.
+    """
+    purpose = "to read the database's certificates, and to search its namespace for the authority's key"
+    return (Rule("list", "", "secrets", namespace, purpose),)
 
 
 def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:

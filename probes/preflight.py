@@ -16,6 +16,7 @@ from probes.permissions import (
     CILIUM_NAMESPACE,
     Rule,
     agent_rules,
+    certificate_rules,
     cluster_rules,
     database_disruption_rules,
     database_rules,
@@ -87,7 +88,7 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
     if database is not None:
         further += database_rules(database)
     if database is not None and Capability.DATABASE in mesh.fleet.capabilities:
-        further += (*workload_rules(database), *workload_cluster_rules())
+        further += (*workload_rules(database), *workload_cluster_rules(), *certificate_rules(database))
     if Capability.DISRUPTION in mesh.fleet.capabilities:
         further += (*disruption_rules(cni, where), *dns_disruption_rules())
         further += database_disruption_rules(database) if database is not None else ()
