@@ -72,7 +72,7 @@ def node_addresses(handle: ClusterHandle) -> list[tuple[str, IPv4Address]]:
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
-    with _client(handle) as client:
+    with api_client(handle) as client:
         try:
             nodes = _get(client, "/api/v1/nodes")
         except (ApiException, HTTPError) as error:
@@ -91,7 +91,7 @@ def _identity(handle: ClusterHandle, cni: Cni) -> str:
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
-    with _client(handle) as client:
+    with api_client(handle) as client:
         try:
             namespace = _get(client, "/api/v1/namespaces/kube-system")
         except (ApiException, HTTPError) as error:
@@ -107,7 +107,12 @@ def _identity(handle: ClusterHandle, cni: Cni) -> str:
     return str(namespace["metadata"]["uid"])
 
 
-def _client(handle: ClusterHandle) -> ApiClient:
+def api_client(handle: ClusterHandle) -> ApiClient:
+    """A connection to that cluster, with the credentials of its context; nothing is asked of it yet.
+
+    Raises:
+        ProvisionError: the kubeconfig or its context cannot be used.
+    """
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, new_client_from_config
 

@@ -16,6 +16,7 @@ from provision.lab.topology import AWS_CALICO, TOPOLOGIES
 if TYPE_CHECKING:
     from analysis.facts import Networks
     from provision.environment import Environment
+    from provision.outages import Outages
 
 LAB = "lab"
 LAB_PROFILES = tuple(TOPOLOGIES)
@@ -100,6 +101,13 @@ class Provider(Protocol):
             ProvisionError: something is left; the text says what and where.
         """
 
+    def outages(self, fleet: Fleet) -> Outages:
+        """What makes outages in that environment, of the modes that the fleet lists.
+
+        Raises:
+            ProvisionError: the environment is no more.
+        """
+
     def networks(self, fleet: Fleet) -> Networks:
         """The regional networks as the cloud (or the lab's stand-in of it) reports them; a gap where it cannot."""
 
@@ -167,7 +175,14 @@ def allow_disruption(fleet: Fleet, token: str) -> Fleet:
             expected=f"the name of this environment, {fleet.plan.name}",
             remedy="check which environment you are pointing at before you allow anything to be broken in it",
         )
-    return replace(fleet, capabilities=fleet.capabilities | {Capability.DISRUPTION})
+    from provision.outages import DATABASE_POD_MODES
+
+    database = DATABASE_POD_MODES if Capability.DATABASE_PODS in fleet.capabilities else frozenset()
+    return replace(
+        fleet,
+        capabilities=fleet.capabilities | {Capability.DISRUPTION},
+        outage_modes=fleet.outage_modes | database,
+    )
 
 
 def _yaml_neighbours(path: Path) -> tuple[str, ...]:

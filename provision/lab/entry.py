@@ -112,8 +112,7 @@ class Entry:
 
     def module(self, name: str, *arguments: str) -> list[str]:
         """The command line that runs a module of this project in the lab's management network."""
-        python = ["env", f"PYTHONPATH={_PROJECT}", "PYTHONSAFEPATH=1", sys.executable, "-m", name]
-        return self.into_container([*python, *arguments])
+        return self.into_container(python_module(name, *arguments))
 
     def into_container(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` in the lab's management network, as root of the lab."""
@@ -166,6 +165,11 @@ class Entry:
         config = AgentsConfig.from_json(json.loads(self._lab.folder.agents.read_text()))
         # The lab's own components use an address inside the container; the host has another to the same server.
         return AdminReader(replace(config.cluster(region), server=self._lab.state.api[region]))
+
+
+def python_module(name: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of this project, from anywhere in the container."""
+    return ["env", f"PYTHONPATH={_PROJECT}", "PYTHONSAFEPATH=1", sys.executable, "-m", name, *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -16,6 +16,7 @@ from provision.ssh_command import node_command
 
 if TYPE_CHECKING:
     from provision.environment import Environment
+    from provision.outages import Outages
     from provision.provider import Progress
 
 CNI_CAPABILITIES = {Cni.CALICO_BGP: Capability.BGP, Cni.CILIUM_CLUSTERMESH: Capability.TUNNEL_MAP}
@@ -70,6 +71,13 @@ class AttachProvider:
 
     def down(self, fleet: Fleet) -> None:
         """Leave everything as it is: what was made in the clusters is removed by whoever made it."""
+
+    def outages(self, fleet: Fleet) -> Outages:
+        """Those that the Kubernetes API can make."""
+        from provision.outages.journaled import JournaledOutages
+        from provision.outages.kubernetes import KubernetesOutages
+
+        return JournaledOutages(fleet, KubernetesOutages(fleet).courses)
 
     def networks(self, fleet: Fleet) -> Networks:
         """A gap for every region: Kubernetes does not know the cloud's networks."""

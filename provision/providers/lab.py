@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.facts import POSTGRESQL, Gap, Networks
-from analysis.fleet import Capability, ClusterHandle, Fleet
+from analysis.fleet import Capability, ClusterHandle, Fleet, OutageMode
 from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab import cloud_facts, state
@@ -31,6 +31,7 @@ from provision.provider import NoProgress
 
 if TYPE_CHECKING:
     from provision.environment import Environment, LabSettings
+    from provision.outages import Outages
     from provision.provider import Progress
 
 
@@ -83,6 +84,7 @@ class LabProvider:
             full_mesh_limit=environment.probes.full_mesh_limit,
             outposts=Entry(lab).outposts(),
             database=access,
+            outage_modes=frozenset(OutageMode),
         )
 
     def lasting(
@@ -132,6 +134,13 @@ class LabProvider:
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink()
+
+    def outages(self, fleet: Fleet) -> Outages:
+        """Those of every mode. Raises ProvisionError when the lab has been taken down."""
+        from provision.lab.outages import LabOutages
+        from provision.outages.journaled import JournaledOutages
+
+        return JournaledOutages(fleet, LabOutages(_lab(fleet), fleet).courses)
 
     def networks(self, fleet: Fleet) -> Networks:
         """What the VPC routers' links, routes and rules say now: they play the cloud's description of its networks."""

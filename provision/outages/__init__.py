@@ -1,6 +1,6 @@
 """Outages: a region lost on purpose, and healed whatever happens.
 
-Whoever makes an outage writes it down first, in a journal that outlives the process (`Journal`), and so whoever comes
+Whoever makes an outage writes it down first, in a journal that outlives the process (`journal`), and so whoever comes
 next, a run or `python -m provision heal NAME`, heals what is found there before anything else. Where the provider can,
 a dead-man timer in the environment heals it without anybody.
 """
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from analysis.facts.outage import PodEnd
 from analysis.fleet import OutageMode
+from provision.errors import ProvisionError
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class OutageOrder:
     regions: tuple[str, ...]
     within: timedelta = timedelta(minutes=5)
 
+    def __str__(self) -> str:
+        """In words: "power of us-east-1, us-east-2"."""
+        return f"{self.mode.value} of {', '.join(self.regions)}"
+
 
 class Outages(Protocol):
     """Makes outages in one environment, one at a time."""
@@ -36,8 +42,13 @@ class Outages(Protocol):
     def modes(self) -> frozenset[OutageMode]:
         """What it can do."""
 
-    def begin(self, order: OutageOrder) -> None:
-        """Make it, and return when it has its effect.
+    def begin(self, order: OutageOrder) -> tuple[PodEnd, ...]:
+        """Make it, and return when it has its effect. What a dead process left behind is healed first.
+
+        Between this and `heal`, SIGTERM and SIGHUP raise KeyboardInterrupt, so that whoever heals in a `finally` does.
+
+        Returns:
+            how the pods ended that were told to end; none where the mode tells no pod.
 
         Raises:
             OutageError: it could not be made. What had been done is healed.
@@ -47,9 +58,14 @@ class Outages(Protocol):
         """Put everything back that the journal holds, and return what was healed, in words; nothing to do is fine.
 
         Raises:
-            OutageError: something could not be put back; it stays in the journal.
+            OutageError: something could not be put back, and stays in the journal; or the outage is that of another
+                process, which is still alive.
         """
 
 
-class OutageError(Exception):
+DATABASE_POD_MODES = frozenset({OutageMode.PODS, OutageMode.POD_EACH, OutageMode.SHUTDOWN})
+"""What can be done through the Kubernetes API, wherever there are database pods and leave to disrupt them."""
+
+
+class OutageError(ProvisionError):
     """An outage could not be made or healed; the text says what is left, and what to do."""
