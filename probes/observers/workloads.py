@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from analysis.facts import Component
+from analysis.images import image_tag
 from probes.cluster import Cluster, KubeObject
 from probes.errors import ApiError
 
@@ -30,11 +31,6 @@ def read_workload(region: str, plural: str, found: KubeObject) -> Component:
     containers = spec["template"]["spec"]["containers"]
     main = next((each for each in containers if name in (each["name"], _image_name(each["image"]))), containers[0])
     return Component(region, name, None, wanted, ready, image_tag(main["image"]))
-
-
-def image_tag(image: str) -> str:
-    """The tag of an image's name, "" when it has none."""
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 def _image_name(image: str) -> str:

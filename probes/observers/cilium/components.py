@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.cilium import AgentStatus, parse_status
 from analysis.facts import Component, Components, Datapath, Gap, Link
+from analysis.images import image_tag
 from probes.cilium import AgentPod, all_agents, ask_agents, config_map
 from probes.cluster import Cluster
 from probes.deploy import ProbeSet
@@ -15,7 +16,7 @@ from probes.errors import ProbeError
 from probes.mesh import Mesh
 from probes.observers.cilium.addressing import encapsulation_of
 from probes.observers.kernel import MAIN_TABLE, observe_kernels
-from probes.observers.workloads import image_tag, observe_workload
+from probes.observers.workloads import observe_workload
 from probes.permissions import CILIUM_CONFIG, CILIUM_DAEMON_SET, CILIUM_DEPLOYMENTS, CILIUM_NAMESPACE
 
 STATUS = {"status": '"$cilium" status -o json'}
