@@ -1,7 +1,8 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
 `docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Secrets are read in the database's namespace
-alone, and only what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only where it is.
+alone, and only what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only
+where it is.
 """
 
 from __future__ import annotations
@@ -173,7 +174,12 @@ def certificate_rules(namespace: str) -> tuple[Rule, ...]:
 
 def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:
     """What `--allow-disruption` needs besides, of the database."""
-    return (Rule("delete", "", "pods", namespace, "to recreate a database pod (--allow-disruption)"),)
+    scale = "to take a region's database pods away and bring them back (--allow-disruption)"
+    return (
+        Rule("delete", "", "pods", namespace, "to recreate a database pod (--allow-disruption)"),
+        Rule("watch", "", "pods", namespace, "to see when and how a database pod ends (--allow-disruption)"),
+        *(Rule(verb, "apps", "statefulsets/scale", namespace, scale) for verb in ("get", "update")),
+    )
 
 
 def probe_rules(namespace: str) -> tuple[Rule, ...]:

@@ -1,0 +1,1 @@
+"""DNS: the names that the database is found by."""
