@@ -1,0 +1,1 @@
+"""What an outage did to the database's clients, and whether that was allowed."""

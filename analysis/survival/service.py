@@ -1,0 +1,144 @@
+"""Service as a region's clients see it: acknowledgements, and the time between them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+from analysis.facts.outage import Moment, Outage
+from analysis.history.operation import READS, Operation, Result
+from analysis.words import count, listed
+
+ENOUGH = 5
+"""Acknowledgements that make service: one or two may come from a connection that has not noticed yet."""
+
+
+class Work(str, Enum):
+    """What clients do; the loss of a region can stop one and not the other."""
+
+    READS = "reads"
+    WRITES = "writes"
+
+
+@dataclass(frozen=True)
+class Service:
+    """How the clients of one region were served around an outage.
+
+    Attributes:
+        before: acknowledgements in steady state.
+        usual: the longest time between two of them then (s).
+        since: when the longest time without an acknowledgement began, from the last one before the fault on.
+        until: when it ended: with an acknowledgement, or with the healing.
+        resumed: whether it ended with an acknowledgement.
+        meanwhile: acknowledgements from then until the healing began.
+        tried: whether a client was at work in that time.
+        afterwards: acknowledgements after the healing.
+        returned: the longest time without one from the beginning of the healing to the end (s).
+    """
+
+    region: str
+    work: Work
+    before: int
+    usual: float
+    since: float
+    until: float
+    resumed: bool
+    meanwhile: int
+    tried: bool
+    afterwards: int
+    returned: float
+
+    @property
+    def gap(self) -> float:
+        """The time without service: the RTO that clients saw, or as much of it as was seen (s)."""
+        return self.until - self.since
+
+    @property
+    def subject(self) -> str:
+        """Whom it is about, in words."""
+        return f"{self.work.value} in {self.region}"
+
+
+def operations_of(outage: Outage, region: str, work: Work) -> list[Operation]:
+    """What the clients of that region did, by time of completion; reads that asked for old data count for nothing."""
+    wanted = [
+        operation
+        for operation in outage.operations
+        if operation.region == region and (operation.act in READS) is (work is Work.READS) and not operation.stale
+    ]
+    return sorted(wanted, key=lambda operation: operation.completed)
+
+
+def service(outage: Outage, region: str, work: Work, until: Moment = Moment.HEALING) -> Service | None:
+    """How the clients of that region were served; None when the outage has no beginning or no such end.
+
+    The time without service is the longest between two acknowledgements from the last one before the fault to the
+    healing, because some may still come from what the fault has not reached yet. Where nobody heals, it is looked for
+    `until` a later moment.
+    """
+    begun, healing = outage.at(Moment.BEGUN), outage.at(until)
+    if begun is None or healing is None:
+        return None
+    operations = operations_of(outage, region, work)
+    acknowledged = [operation.completed for operation in operations if operation.result is Result.OK]
+    steady = outage.at(Moment.STEADY)
+    first = 0 if steady is None else bisect_left(acknowledged, steady)
+    split, end = bisect_left(acknowledged, begun), bisect_left(acknowledged, healing)
+    last = acknowledged[split - 1] if split else begun
+    start, stop = max(pairwise([last, *acknowledged[split:end], healing]), key=lambda pair: pair[1] - pair[0])
+    resumed = stop < healing
+    healed, ended = outage.at(Moment.HEALED), outage.at(Moment.ENDED)
+    final = acknowledged[end:]
+    return Service(
+        region,
+        work,
+        before=split - first,
+        usual=_longest(acknowledged[first:split]),
+        since=start,
+        until=stop,
+        resumed=resumed,
+        meanwhile=end - bisect_left(acknowledged, stop) if resumed else 0,
+        tried=any(operation.completed > start and operation.invoked < stop for operation in operations),
+        afterwards=0 if healed is None else len(acknowledged) - bisect_left(acknowledged, healed),
+        returned=_longest([healing, *final, *([ended] if ended is not None and not final else [])]),
+    )
+
+
+def services(outage: Outage, regions: Iterable[str], until: Moment = Moment.HEALING) -> list[Service]:
+    """Reads and writes of each of these regions."""
+    told = (service(outage, region, work, until) for region in regions for work in Work)
+    return [each for each in told if each]
+
+
+def errors(operations: Iterable[Operation]) -> str:
+    """What kinds of errors clients saw, in words: "57P01 8, connection refused 6"; "none" for none."""
+    kinds = Counter(_error(operation) for operation in operations if operation.result is not Result.OK)
+    return listed((f"{kind} {number}" for kind, number in kinds.most_common()), limit=5) or "none"
+
+
+def product(outages: Sequence[Outage]) -> str:
+    """Engine and version of the databases that these outages were made of: "postgresql 18.1"."""
+    return listed(dict.fromkeys(f"{outage.engine} {outage.version}".strip() for outage in outages)) or "no database"
+
+
+def remark(outages: Sequence[Outage]) -> str:
+    """What ran, and which errors its clients saw: the end of every verdict on outages."""
+    failed = [operation for outage in outages for operation in outage.operations if operation.result is not Result.OK]
+    seen = (
+        f"{count(len(failed), 'operation')} without success: {errors(failed)}" if failed else "no client saw an error"
+    )
+    return f"{product(outages)}; {seen}"
+
+
+def _longest(times: Sequence[float]) -> float:
+    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+
+
+def _error(operation: Operation) -> str:
+    if operation.code:
+        return operation.code
+    return " ".join(operation.message.split()[:4]) or "no answer"
