@@ -26,6 +26,8 @@ OVERHEAD = timedelta(seconds=15)
 MARK = b"\x1eRESULT "
 CLOCK_MARK = b"\x1eCLOCK\n"
 """By which an agent asks what time it is here."""
+ROUND_MARK = b"\x1eROUND "
+"""Before what a watching agent found in a round: when it began, when this is told, whether each target answered."""
 BOOT = """import os,sys,marshal,select,signal,_frozen_importlib_external as f
 def r():
  n=d=b''
