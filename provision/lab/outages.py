@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from analysis.facts.outage import PodEnd
-from analysis.fleet import Fleet, OutageMode
+from analysis.fleet import ClusterHandle, Fleet, OutageMode
 from analysis.plan import Cni, DatabasePlan
 from provision.errors import ProvisionError
 from provision.lab import netns
@@ -26,7 +26,7 @@ from provision.lab.state import Lab, read_lab
 from provision.lab.topology import API_SERVER_PORT, INTERNET, LabRegion
 from provision.outages import OutageError, OutageOrder
 from provision.outages.journaled import Course, Prepare
-from provision.outages.kubernetes import KubernetesOutages, all_ends
+from provision.outages.kubernetes import KubernetesOutages, all_ends, delete_pods
 
 TABLE = "inet outage"
 """The packet filter of an outage, wherever one is: what it is healed by deleting."""
@@ -226,8 +226,8 @@ class LabOutages:
         def harm() -> tuple[PodEnd, ...]:
             all_ends(
                 [
-                    self._kubernetes.delete_pods(
-                        region.name,
+                    delete_pods(
+                        ClusterHandle(region.name, str(self._lab.folder.admin_kubeconfig), region.name),
                         namespace,
                         selector,
                         lambda pod: not reflectors or pod["spec"].get("nodeName") in reflectors,

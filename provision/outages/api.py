@@ -58,8 +58,8 @@ class Api:
         """
         seconds = max(1, round(within.total_seconds()))
         watch = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds), **parameters}
-        answer = self._ask("GET", path, watch, wait=seconds + ANSWER_WITHIN.total_seconds())
-        with self._explained("watch", path):
+        answer = self._ask("WATCH", path, watch, wait=seconds + ANSWER_WITHIN.total_seconds())
+        with self._explained("WATCH", path):
             rest = b""
             for part in answer.stream():
                 *lines, rest = (rest + part).split(b"\n")
@@ -81,7 +81,7 @@ class Api:
         query = f"?{urlencode(parameters)}" if parameters else ""
         with self._explained(verb, path):
             return self._client.request(
-                verb,
+                "GET" if verb == "WATCH" else verb,
                 f"{self._client.configuration.host}{path}{query}",
                 headers=headers,
                 body=body,

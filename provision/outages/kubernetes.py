@@ -68,32 +68,6 @@ class KubernetesOutages:
             OutageMode.SHUTDOWN: lambda order: Course((), partial(self._first_pods_deleted, order)),
         }
 
-    def delete_pods(
-        self, region: str, namespace: str, selector: str, chosen: Callable[[KubeObject], bool], *, grace: int | None
-    ) -> Leaving:
-        """Tell pods to end.
-
-        Args:
-            region: whose.
-            namespace: theirs.
-            selector: labels of theirs ("k8s-app=calico-node").
-            chosen: which of those that the selector finds.
-            grace: how much time they get (s); what they ask for when it is None.
-
-        Raises:
-            OutageError: there are none, or the API refuses.
-        """
-        handle = self._fleet.cluster(region)
-        with connected(handle) as api:
-            pods, version = listed(api, namespace, selector)
-            doomed = tuple(pod for pod in pods if chosen(pod))
-            if not doomed:
-                raise OutageError("there is no such pod to delete", where=f"{region}: {namespace}", expected=selector)
-            told = time.monotonic()
-            for pod in doomed:
-                api.delete(f"{pods_of(namespace)}/{pod['metadata']['name']}", grace=grace)
-        return Leaving(handle, namespace, selector, doomed, version, told)
-
     def _scaled_to_zero(self, order: OutageOrder) -> Course:
         """PODS: what is to be scaled back is read before anything is scaled."""
 
@@ -128,11 +102,11 @@ class KubernetesOutages:
         name = self._plan.service
 
         def delete(region: str) -> Leaving:
-            namespace = self._plan.namespace(region)
-            with connected(self._fleet.cluster(region)) as api:
+            handle, namespace = self._fleet.cluster(region), self._plan.namespace(region)
+            with connected(handle) as api:
                 selector = selector_of(api, namespace, name)
-            return self.delete_pods(
-                region, namespace, selector, lambda pod: bool(pod["metadata"]["name"] == f"{name}-0"), grace=grace
+            return delete_pods(
+                handle, namespace, selector, lambda pod: bool(pod["metadata"]["name"] == f"{name}-0"), grace=grace
             )
 
         found = all_ends([delete(region) for region in order.regions])
@@ -154,6 +128,32 @@ class Leaving:
     pods: tuple[KubeObject, ...]
     version: str
     told: float
+
+
+def delete_pods(
+    handle: ClusterHandle, namespace: str, selector: str, chosen: Callable[[KubeObject], bool], *, grace: int | None
+) -> Leaving:
+    """Tell pods to end.
+
+    Args:
+        handle: of the cluster.
+        namespace: theirs.
+        selector: labels of theirs ("k8s-app=calico-node").
+        chosen: which of those that the selector finds.
+        grace: how much time they get (s); what they ask for when it is None.
+
+    Raises:
+        OutageError: there are none, or the API refuses.
+    """
+    with connected(handle) as api:
+        pods, version = listed(api, namespace, selector)
+        doomed = tuple(pod for pod in pods if chosen(pod))
+        if not doomed:
+            raise OutageError("no such pod is there", where=f"{handle.region}: {namespace}", expected=selector)
+        told = time.monotonic()
+        for pod in doomed:
+            api.delete(f"{pods_of(namespace)}/{pod['metadata']['name']}", grace=grace)
+    return Leaving(handle, namespace, selector, doomed, version, told)
 
 
 def all_ends(leaving: Sequence[Leaving]) -> tuple[PodEnd, ...]:
