@@ -89,12 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up(options: argparse.Namespace) -> int:
     """Bring a lab up and leave it running."""
     from provision.lab import state
-    from provision.lab.host import COREDNS_VARIABLE
+    from provision.lab.host import COCKROACH_VARIABLE, COREDNS_VARIABLE
     from provision.lab.kube.real.assets import find_assets
     from provision.lab.launcher import await_stage, launch, let_live
     from provision.lab.stages import Stage
 
     began = time.monotonic()
+    if options.cockroach is not None:
+        os.environ[COCKROACH_VARIABLE] = options.cockroach
     topology = _topology(options)
     kube_assets = find_assets(options.kube_assets)
     if options.coredns is not None:
@@ -347,6 +349,12 @@ def _parser() -> argparse.ArgumentParser:
         "--coredns",
         metavar="PROGRAM",
         help="answer names with this CoreDNS (default: $MESHPROOF_COREDNS, one on the PATH, else another server "
+        "that plays it)",
+    )
+    sub.add_argument(
+        "--cockroach",
+        metavar="PROGRAM",
+        help="with --database: run this CockroachDB (default: $COCKROACH, one on the PATH, else PostgreSQL with Patroni "
         "that plays it)",
     )
 

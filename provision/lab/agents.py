@@ -61,7 +61,8 @@ class Agents:
             for region in regions:
                 access = self._config.cluster(region.name)
                 self._start_services(tasks, await clients.enter_async_context(_client(access, KUBE_PROXY)), region)
-                tasks.create_task(run_controllers(access.server, ca=access.ca, token=access.token(CONTROLLER_MANAGER)))
+                token = access.token(CONTROLLER_MANAGER)
+                tasks.create_task(run_controllers(access.server, ca=access.ca, token=token, host_tree=host_tree))
 
     async def _run_kubelets(self, clusters: list[AgentCluster]) -> None:
         # Pods on their nodes' network enter namespaces that the fabric makes.

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from provision.lab.kube.objects import POD_INDEX_LABEL, POD_NAME_LABEL, KubeObject
+from provision.lab.kube.objects import DEFAULT_CLASS, POD_INDEX_LABEL, POD_NAME_LABEL, PROVISIONER, KubeObject
 from provision.lab.topology import LabNode, LabRegion
 
 TOLERATE_ALL = [{"operator": "Exists"}]
@@ -57,6 +57,18 @@ def config_map(namespace: str, name: str, data: Mapping[str, str]) -> KubeObject
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace},
         "data": dict(data),
+    }
+
+
+def storage_class(name: str) -> KubeObject:
+    """The default StorageClass: volumes on the disk of the node that the first pod with the claim gets."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name, "annotations": {DEFAULT_CLASS: "true"}},
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
     }
 
 

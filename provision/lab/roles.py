@@ -52,6 +52,8 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
         ("apps", ("*",), (*_READ, *_WRITE)),
         ("batch", ("*",), (*_READ, *_WRITE)),
         ("policy", ("poddisruptionbudgets",), _READ),
+        ("policy", ("poddisruptionbudgets/status",), ("patch", "update")),
+        ("storage.k8s.io", ("storageclasses",), _READ),
         ("discovery.k8s.io", ("endpointslices",), (*_READ, *_WRITE)),
         ("coordination.k8s.io", ("leases",), (*_READ, *_WRITE)),
     ),

@@ -23,12 +23,14 @@ from provision.lab.manifests import (
     namespace,
     pod,
     service_account,
+    storage_class,
 )
 from provision.lab.profiles import MeshSeed, profile_of
 from provision.lab.topology import API_SERVER_PORT, LabNode, LabRegion, LabTopology
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.9.3"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.8"
+STORAGE_CLASS = "local-path"
 
 _DNS_REPLICAS = 2
 _DNS_LABELS = {"k8s-app": "kube-dns"}
@@ -56,12 +58,13 @@ def objects(topology: LabTopology, region: LabRegion, credentials: Iterable[Kube
         *roles.component_roles(topology.cni),
         *roles.verifier_roles(topology.cni),
         *roles.verifier_database_roles((topology.plan.database or DatabasePlan()).namespace(region.name)),
+        storage_class(STORAGE_CLASS),
         *(_node(topology, region, node, mesh) for node in region.nodes),
         *mesh.objects(topology, region),
         *_api_service(region),
         *_dns(topology, region),
         *mesh.workloads(topology, region),
-        *database.objects(region, topology.plan.database or DatabasePlan(), PAUSE_IMAGE),
+        *database.objects(topology, region, topology.plan.database or DatabasePlan(), PAUSE_IMAGE),
         *(_demo_pod(node, number) for node in region.nodes for number in range(1, topology.pods_per_node + 1)),
         *credentials,
     ]

@@ -21,6 +21,13 @@ POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 """What a StatefulSet adds to the labels of its pods."""
 
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+"""On a StorageClass, "true": claims that name no class get this one."""
+
+PROVISIONER = "meshproof.lab/local"
+"""Who makes the volumes of a lab's StorageClass."""
+
 
 def timestamp(moment: datetime) -> str:
     """A time as the API writes it: UTC, whole seconds."""

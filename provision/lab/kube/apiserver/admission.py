@@ -1,16 +1,17 @@
-"""What a new pod is given whoever makes it, as by Kubernetes' admission plug-ins: priority, tolerations, a token.
+"""What new objects are given whoever makes them, as by Kubernetes' admission plug-ins.
 
-Every function changes the pod's spec in place.
+A pod gets its priority, tolerations and a token, a claim of storage its class. Every function changes the object's
+spec in place.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from provision.lab.kube.apiserver.errors import forbidden
-from provision.lab.kube.objects import NAME_ALPHABET, KubeObject
+from provision.lab.kube.objects import DEFAULT_CLASS, NAME_ALPHABET, KubeObject
 
 AUTHORITY = "kube-root-ca.crt"
 """The ConfigMap of every namespace with the authority that pods verify the API server by."""
@@ -74,6 +75,18 @@ def mount_token(pod: KubeObject, account: Mapping[str, Any]) -> None:
     for container in containers:
         mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_FOLDER}
         container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
+
+
+def choose_class(claim: KubeObject, classes: Iterable[Mapping[str, Any]]) -> None:
+    """The default StorageClass for a claim that names none: of several the newest."""
+    if claim["spec"].get("storageClassName") is not None:
+        return
+    default = [
+        each["metadata"] for each in classes if (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+    ]
+    if default:
+        newest = max(default, key=lambda meta: (meta["creationTimestamp"], meta["name"]))
+        claim["spec"]["storageClassName"] = newest["name"]
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: str) -> bool:

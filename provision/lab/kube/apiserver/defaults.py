@@ -24,6 +24,8 @@ _EMPTY_STATUS: Mapping[str, KubeObject] = {
     "DaemonSet": dict.fromkeys(
         ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"), 0
     ),
+    "PersistentVolume": {"phase": "Pending"},
+    "PersistentVolumeClaim": {"phase": "Pending"},
     "PodDisruptionBudget": dict.fromkeys(("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"), 0),
     "ReplicaSet": {"replicas": 0},
     "Service": {"loadBalancer": {}},
@@ -180,6 +182,18 @@ def _node(node: KubeObject) -> None:
     node.setdefault("status", {})
 
 
+def _storage_class(storage_class: KubeObject) -> None:
+    _merge_defaults(storage_class, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+
+
+def _volume(volume: KubeObject) -> None:
+    _merge_defaults(volume["spec"], {"persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"})
+
+
+def _claim(claim: KubeObject) -> None:
+    claim["spec"].setdefault("volumeMode", "Filesystem")
+
+
 def _secret(secret: KubeObject) -> None:
     secret.setdefault("type", "Opaque")
     plain = secret.pop("stringData", None) or {}
@@ -211,10 +225,13 @@ _DEFAULTS: Mapping[str, Callable[[KubeObject], None]] = {
     "Job": _job,
     "Namespace": _namespace,
     "Node": _node,
+    "PersistentVolume": _volume,
+    "PersistentVolumeClaim": _claim,
     "Pod": _pod,
     "ReplicaSet": _replica_set,
     "RoleBinding": _binding,
     "Secret": _secret,
     "Service": _service,
     "StatefulSet": _stateful_set,
+    "StorageClass": _storage_class,
 }

@@ -15,16 +15,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from provision.lab.kube.apiserver import errors
-from provision.lab.kube.apiserver.admission import mount_token, prioritise, tolerate_failing_nodes
+from provision.lab.kube.apiserver.admission import choose_class, mount_token, prioritise, tolerate_failing_nodes
 from provision.lab.kube.apiserver.defaults import empty_status, fill_in
 from provision.lab.kube.apiserver.pod_security import violations
 from provision.lab.kube.apiserver.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STORAGE_CLASSES,
     Resource,
     Resources,
 )
@@ -317,6 +319,8 @@ class Operations:
             self._say_where(obj)
         elif resource is SERVICES:
             self._addresses.assign(obj)
+        elif resource is PERSISTENT_VOLUME_CLAIMS:
+            choose_class(obj, (stored.data for stored in self._store.all(STORAGE_CLASSES.key)))
         elif resource is CUSTOM_RESOURCE_DEFINITIONS:
             versions = obj["spec"]["versions"]
             condition = {"status": "True", "lastTransitionTime": timestamp(datetime.now(UTC)), "message": ""}

@@ -155,6 +155,8 @@ NODES = _builtin("v1", "nodes", "Node", "no", namespaced=False)
 PODS = _builtin("v1", "pods", "Pod", "po", categories=_ALL)
 SERVICES = _builtin("v1", "services", "Service", "svc", categories=_ALL)
 CONFIG_MAPS = _builtin("v1", "configmaps", "ConfigMap", "cm")
+PERSISTENT_VOLUME_CLAIMS = _builtin("v1", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc")
+STORAGE_CLASSES = _builtin("storage.k8s.io/v1", "storageclasses", "StorageClass", "sc", namespaced=False)
 SERVICE_ACCOUNTS = _builtin("v1", "serviceaccounts", "ServiceAccount", "sa")
 ROLES = _builtin(_RBAC, "roles", "Role")
 ROLE_BINDINGS = _builtin(_RBAC, "rolebindings", "RoleBinding")
@@ -185,7 +187,7 @@ BUILTIN = (
     _builtin("v1", "endpoints", "Endpoints", "ep"),
     _builtin("v1", "events", "Event", "ev"),
     _builtin("v1", "limitranges", "LimitRange", "limits"),
-    _builtin("v1", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc"),
+    PERSISTENT_VOLUME_CLAIMS,
     _builtin("v1", "persistentvolumes", "PersistentVolume", "pv", namespaced=False),
     _builtin("v1", "resourcequotas", "ResourceQuota", "quota"),
     _builtin("apps/v1", "controllerrevisions", "ControllerRevision"),
@@ -200,7 +202,7 @@ BUILTIN = (
     _builtin("networking.k8s.io/v1", "ingresses", "Ingress", "ing"),
     _builtin("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy", "netpol"),
     _builtin("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", "pdb"),
-    _builtin("storage.k8s.io/v1", "storageclasses", "StorageClass", "sc", namespaced=False),
+    STORAGE_CLASSES,
 )
 
 

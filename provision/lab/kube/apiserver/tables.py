@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from provision.lab.kube.apiserver.resources import Resource
+from provision.lab.kube.objects import DEFAULT_CLASS
 
 KubeObject: TypeAlias = Mapping[str, Any]
 
@@ -192,6 +193,24 @@ def _involved_object(event: KubeObject) -> str:
     return f"{about.get('kind', '')}/{about.get('name', '')}".lower()
 
 
+_MODE_LETTERS = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def _access_modes(member: str) -> Callable[[KubeObject], str]:
+    return lambda obj: ",".join(_MODE_LETTERS.get(mode, mode) for mode in obj.get(member, {}).get("accessModes") or ())
+
+
+def _claim(volume: KubeObject) -> str:
+    reference = volume["spec"].get("claimRef")
+    return f"{reference['namespace']}/{reference['name']}" if reference else ""
+
+
+def _class_name(storage_class: KubeObject) -> str:
+    meta = storage_class["metadata"]
+    default = (meta.get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+    return f"{meta['name']} (default)" if default else str(meta["name"])
+
+
 _NAME = Column("Name", _at("metadata", "name"))
 _AGE = Column("Age", _age_cell)
 _PLAIN = (_NAME, _AGE)
@@ -269,6 +288,40 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("Object", _involved_object),
         Column("Message", _at("message")),
         Column("Name", _at("metadata", "name"), wide=True),
+    ),
+    "PersistentVolumeClaim": (
+        _NAME,
+        Column("Status", _at("status", "phase")),
+        Column("Volume", _at("spec", "volumeName", default="")),
+        Column("Capacity", _at("status", "capacity", "storage", default="")),
+        Column("Access Modes", _access_modes("status")),
+        Column("StorageClass", _at("spec", "storageClassName", default="")),
+        _AGE,
+    ),
+    "PersistentVolume": (
+        _NAME,
+        Column("Capacity", _at("spec", "capacity", "storage")),
+        Column("Access Modes", _access_modes("spec")),
+        Column("Reclaim Policy", _at("spec", "persistentVolumeReclaimPolicy")),
+        Column("Status", _at("status", "phase")),
+        Column("Claim", _claim),
+        Column("StorageClass", _at("spec", "storageClassName", default="")),
+        _AGE,
+    ),
+    "StorageClass": (
+        Column("Name", _class_name),
+        Column("Provisioner", _at("provisioner")),
+        Column("ReclaimPolicy", _at("reclaimPolicy")),
+        Column("VolumeBindingMode", _at("volumeBindingMode")),
+        Column("AllowVolumeExpansion", _at("allowVolumeExpansion", default=False)),
+        _AGE,
+    ),
+    "PodDisruptionBudget": (
+        _NAME,
+        Column("Min Available", _at("spec", "minAvailable", default="N/A")),
+        Column("Max Unavailable", _at("spec", "maxUnavailable", default="N/A")),
+        Column("Allowed Disruptions", _count("status", "disruptionsAllowed")),
+        _AGE,
     ),
     "NetworkPolicy": (_NAME, Column("Pod-Selector", _selector("spec", "podSelector", "matchLabels")), _AGE),
     "CustomResourceDefinition": (_NAME, Column("Created At", _at("metadata", "creationTimestamp"))),

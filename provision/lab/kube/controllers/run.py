@@ -14,10 +14,13 @@ from provision.lab.kube.client import (
     ENDPOINTS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     REPLICA_SETS,
     SERVICES,
     STATEFUL_SETS,
+    STORAGE_CLASSES,
     ApiClient,
     Change,
     ChangeKind,
@@ -28,6 +31,7 @@ from provision.lab.kube.client import (
 )
 from provision.lab.kube.controllers.daemonset import DaemonSetController
 from provision.lab.kube.controllers.deployment import DeploymentController
+from provision.lab.kube.controllers.disruption import DisruptionController
 from provision.lab.kube.controllers.endpoints import EndpointsController
 from provision.lab.kube.controllers.garbage import GarbageCollector, PodCollector
 from provision.lab.kube.controllers.ownership import PodControl, controller_of
@@ -36,6 +40,7 @@ from provision.lab.kube.controllers.replicaset import ReplicaSetController
 from provision.lab.kube.controllers.scheduler import Scheduler
 from provision.lab.kube.controllers.selectors import selects
 from provision.lab.kube.controllers.statefulset import StatefulSetController
+from provision.lab.kube.controllers.storage import HostTree, LocalProvisioner
 
 WATCHED = (
     PODS,
@@ -48,6 +53,9 @@ WATCHED = (
     ENDPOINT_SLICES,
     ENDPOINTS,
     PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    STORAGE_CLASSES,
+    POD_DISRUPTION_BUDGETS,
 )
 Reconcile: TypeAlias = Callable[[Key], Awaitable[None]]
 
@@ -55,21 +63,23 @@ EVERYTHING: Key = ("", "")
 """The key of controllers that look at all objects together."""
 
 
-async def run_controllers(server: str, *, ca: Path, token: str) -> None:
+async def run_controllers(server: str, *, ca: Path, token: str, host_tree: HostTree) -> None:
     """Runs the controllers of one cluster until it is cancelled.
 
     Args:
         server: URL of the API server.
         ca: PEM file with the cluster's authority.
         token: bearer token of the controller manager.
+        host_tree: where the volumes of a node are.
     """
     async with ApiClient(server, ca=ca, token=token, name="meshproof-controllers") as client:
-        await _Controllers(client).run()
+        await _Controllers(client, host_tree).run()
 
 
 class _Controllers:
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, host_tree: HostTree) -> None:
         self._client = client
+        self._host_tree = host_tree
         self._reflectors = {resource: Reflector(client, resource) for resource in WATCHED}
 
     async def run(self) -> None:
@@ -84,7 +94,11 @@ class _Controllers:
     def _wired(self) -> list[tuple[str, WorkQueue, Reconcile]]:
         client, of = self._client, self._reflectors
         pods, nodes, services = of[PODS], of[NODES], of[SERVICES]
-        scheduler = Scheduler(client, pods, nodes, of[PERSISTENT_VOLUME_CLAIMS])
+        claims, volumes, classes = of[PERSISTENT_VOLUME_CLAIMS], of[PERSISTENT_VOLUMES], of[STORAGE_CLASSES]
+        scheduler = Scheduler(client, pods, nodes, claims)
+        provisioner = LocalProvisioner(client, claims, volumes, classes, self._host_tree)
+        budgets = of[POD_DISRUPTION_BUDGETS]
+        disruption = DisruptionController(client, budgets, pods, of[STATEFUL_SETS], of[REPLICA_SETS])
         garbage = GarbageCollector(client, of)
         homeless = PodCollector(client, pods, nodes)
         endpoints = EndpointsController(client, services, pods, of[ENDPOINT_SLICES], of[ENDPOINTS])
@@ -93,7 +107,9 @@ class _Controllers:
         daemon_sets = DaemonSetController(client, of[DAEMON_SETS], nodes, PodControl(client, pods))
         stateful_sets = StatefulSetController(client, of[STATEFUL_SETS], PodControl(client, pods))
         return [
-            ("scheduler", self._all_of(pods, nodes, of[PERSISTENT_VOLUME_CLAIMS]), scheduler.reconcile_all),
+            ("scheduler", self._all_of(pods, nodes, claims), scheduler.reconcile_all),
+            ("provisioner", self._all_of(claims, volumes, classes), provisioner.reconcile_all),
+            ("disruption", self._all_of(budgets, pods, only=disruption.concerns), disruption.reconcile_all),
             ("garbage collector", self._all_of(*of.values(), only=_may_leave_an_orphan), garbage.reconcile_all),
             ("pod collector", self._all_of(nodes, only=_is_gone), homeless.reconcile_all),
             ("endpoints", self._endpoints_queue(), endpoints.reconcile),

@@ -23,13 +23,12 @@ from provision.lab.kube.client import (
 from provision.lab.kube.controllers.ownership import is_active, is_ready
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.selectors import node_fits, repels, selects
+from provision.lab.kube.controllers.storage import SELECTED_NODE, is_bound
 from provision.lab.kube.objects import timestamp
 
 log = logging.getLogger(__name__)
 
 NAME = "default-scheduler"
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
-"""On a claim: the node that holds its data, to which every later pod with the claim must go."""
 
 
 class Scheduler:
@@ -41,11 +40,15 @@ class Scheduler:
         self._nodes = nodes
         self._claims = claims
         self._bound: dict[str, str] = {}
+        self._promised: dict[str, str] = {}
+        """The nodes of pods that wait for their volumes there, by uid."""
+
         pods.add_handler(self._forget)
 
     def _forget(self, change: Change) -> None:
         if change.kind is ChangeKind.DELETED or change.object["spec"].get("nodeName"):
             self._bound.pop(change.object["metadata"]["uid"], None)
+            self._promised.pop(change.object["metadata"]["uid"], None)
 
     def is_mine(self, pod: Mapping[str, Any]) -> bool:
         """Whether a pod waits for a node from this scheduler."""
@@ -82,9 +85,12 @@ class Scheduler:
         )
         chosen = min(suitable, key=lambda name: (fellows[name], load[name], name))
         try:
-            await self._hold_claims(pod, chosen)
+            has_volumes = await self._has_volumes(pod, chosen)
         except NotFound as error:
             await self._report_unschedulable(pod, error.message)
+            return
+        if not has_volumes:
+            self._promised[meta["uid"]] = chosen
             return
         binding = {
             "apiVersion": "v1",
@@ -103,7 +109,8 @@ class Scheduler:
             raise
 
     def _node_of(self, pod: Mapping[str, Any]) -> str:
-        return pod["spec"].get("nodeName") or self._bound.get(pod["metadata"]["uid"], "")
+        uid = pod["metadata"]["uid"]
+        return pod["spec"].get("nodeName") or self._bound.get(uid) or self._promised.get(uid, "")
 
     def _kept_apart(
         self,
@@ -139,21 +146,19 @@ class Scheduler:
         nodes = {((claim or {}).get("metadata", {}).get("annotations") or {}).get(SELECTED_NODE) for claim in claims}
         return {node for node in nodes if node}
 
-    async def _hold_claims(self, pod: Mapping[str, Any], node: str) -> None:
+    async def _has_volumes(self, pod: Mapping[str, Any], node: str) -> bool:
+        """Whether all claims of a pod have their volumes; those that have none yet are asked for on that node.
+
+        Raises:
+            NotFound: there is no claim of that name.
+        """
         namespace = pod["metadata"]["namespace"]
-        for name in self._claims_of(pod):
-            claim = self._claims.get(name, namespace)
-            if claim is not None and SELECTED_NODE in (claim["metadata"].get("annotations") or {}):
-                continue
-            patch = {"metadata": {"annotations": {SELECTED_NODE: node}}}
-            bound = await self._client.patch(PERSISTENT_VOLUME_CLAIMS, name, patch, namespace)
-            wanted = ((bound["spec"].get("resources") or {}).get("requests") or {}).get("storage", "1Gi")
-            status = {
-                "phase": "Bound",
-                "accessModes": bound["spec"].get("accessModes"),
-                "capacity": {"storage": wanted},
-            }
-            await self._client.patch_status(PERSISTENT_VOLUME_CLAIMS, name, status, namespace)
+        claims = [(name, self._claims.get(name, namespace)) for name in self._claims_of(pod)]
+        for name, claim in claims:
+            if SELECTED_NODE not in ((claim or {}).get("metadata", {}).get("annotations") or {}):
+                patch = {"metadata": {"annotations": {SELECTED_NODE: node}}}
+                await self._client.patch(PERSISTENT_VOLUME_CLAIMS, name, patch, namespace)
+        return all(claim is not None and is_bound(claim) for _, claim in claims)
 
     async def _report_unschedulable(self, pod: KubeObject, message: str) -> None:
         known = {row["type"]: row for row in (pod.get("status") or {}).get("conditions") or ()}

@@ -51,7 +51,7 @@ def credentials(pod: KubeObject, container: KubeObject) -> Credentials:
     return Credentials(
         uid=uid,
         gid=context.get("runAsGroup"),
-        groups=tuple(context.get("supplementalGroups") or ()),
+        groups=_groups(context),
         capabilities=_capabilities(context.get("capabilities") or {}),
         may_gain=context.get("allowPrivilegeEscalation") is not False,
     )
@@ -69,6 +69,12 @@ def read_only_root(container: KubeObject) -> bool:
 
 def _context(pod: KubeObject, container: KubeObject) -> dict[str, Any]:
     return {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+
+
+def _groups(context: dict[str, Any]) -> tuple[int, ...]:
+    """The groups besides the first: those asked for, and the one that the pod's volumes are shared with."""
+    volumes = context.get("fsGroup")
+    return (*(context.get("supplementalGroups") or ()), *(() if volumes is None else (volumes,)))
 
 
 def _capabilities(wanted: dict[str, Any]) -> frozenset[str]:

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provision.lab.kube.client import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, ApiClient, KubeObject, NotFound
+from provision.lab.kube.client import (
+    CONFIG_MAPS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    ApiClient,
+    KubeObject,
+    NotFound,
+)
 
 TOKEN_SECONDS = 3600
 
@@ -92,6 +101,21 @@ class ConfigurationSource:
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": wanted}
         answer = await self._client.request("POST", path, body=request)
         return str(answer["status"]["token"]).encode()
+
+    async def volume(self, namespace: str, claim: str) -> str:
+        """The path on the node of what a claim is bound to. Raises ConfigurationError when there is nothing yet."""
+        try:
+            asked = await self._client.get(PERSISTENT_VOLUME_CLAIMS, claim, namespace)
+            name = asked["spec"].get("volumeName")
+            if not name:
+                raise ConfigurationError(f'persistentvolumeclaim "{claim}" is not bound to a volume')
+            spec = (await self._client.get(PERSISTENT_VOLUMES, name))["spec"]
+        except NotFound as error:
+            raise ConfigurationError(error.message) from None
+        source = spec.get("local") or spec.get("hostPath")
+        if source is None:
+            raise ConfigurationError(f'persistentvolume "{name}": the lab has local volumes only')
+        return str(source["path"])
 
     async def _read(self, kind: str, namespace: str, name: str, *, optional: bool) -> KubeObject:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,11 +10,12 @@ from typing import Any
 
 from provision.lab.kube.client import KubeObject
 from provision.lab.kube.kubelet.environment import expand, hostname
+from provision.lab.kube.kubelet.process import identity_is_mapped
 from provision.lab.kube.kubelet.rootfs import Mount
 from provision.lab.kube.kubelet.source import ConfigurationError, ConfigurationSource, PodContext
 
-CLAIMS = "var/lib/volumes"
-"""Where a node's tree holds what PersistentVolumeClaims ask for: it outlives the pods, not the node."""
+_GROUP_MAP = Path("/proc/self/gid_map")
+_GROUP_READS = 0o440
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Volumes:
             return self._host_path(volume["hostPath"])
         if "persistentVolumeClaim" in volume:
             claim = str(volume["persistentVolumeClaim"]["claimName"])
-            return _shared_folder(self._host_tree / CLAIMS / context.namespace / claim)
+            path = await self._source.volume(context.namespace, claim)
+            return _shared_folder(self._host_tree / path.lstrip("/"))
         if "emptyDir" in volume:
             return _shared_folder(own)
         own.mkdir(parents=True, exist_ok=True)
@@ -63,11 +66,11 @@ class Volumes:
             for part in projected.get("sources") or ():
                 (kind,) = part
                 await self._write(context, own, kind, {"defaultMode": projected.get("defaultMode"), **part[kind]})
-            return own
+            return _given_to_group(own, context)
         for kind in ("configMap", "secret", "downwardAPI"):
             if kind in volume:
                 await self._write(context, own, kind, volume[kind])
-                return own
+                return _given_to_group(own, context)
         kinds = ", ".join(key for key in volume if key != "name")
         raise ConfigurationError(f'volume "{volume["name"]}": the lab has no volumes of kind {kinds or "(none given)"}')
 
@@ -189,6 +192,19 @@ def _shared_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o777)
     return path
+
+
+def _given_to_group(folder: Path, context: PodContext) -> Path:
+    """The folder, with files that the pod's fsGroup may read too, as a kubelet leaves them.
+
+    Where the lab has but one user and one group, the pod's processes are their owner whatever they call themselves.
+    """
+    group = (context.pod["spec"].get("securityContext") or {}).get("fsGroup")
+    if group is not None and identity_is_mapped(group, _GROUP_MAP):
+        for file in filter(Path.is_file, folder.rglob("*")):
+            os.chown(file, -1, group)
+            file.chmod(file.stat().st_mode | _GROUP_READS)
+    return folder
 
 
 def _write_file(path: Path, content: bytes, mode: int) -> None:

@@ -29,6 +29,11 @@ class Source:
 
     secret = config_map
 
+    async def volume(self, namespace, claim):
+        if claim not in self._contents:
+            raise ConfigurationError(f'persistentvolumeclaim "{claim}" is not bound to a volume')
+        return self._contents[claim]
+
 
 def pod(**spec):
     meta = {"name": "p", "namespace": "ns", "uid": "u", "labels": {"app": "x"}}
@@ -154,7 +159,7 @@ def test_volumes_become_folders(tmp_path):
         ]
     )
     node = tmp_path / "node"
-    volumes = Volumes(tmp_path / "pod", node, Source(cm={"k": b"v"}))
+    volumes = Volumes(tmp_path / "pod", node, Source(cm={"k": b"v"}, **{"data-db-0": "/var/lib/volumes/pvc-1"}))
     asyncio.run(volumes.prepare(subject))
     container = {
         "volumeMounts": [
@@ -171,7 +176,7 @@ def test_volumes_become_folders(tmp_path):
     assert (config.source / "sub/file").read_bytes() == b"v"
     assert (config.source / "sub/file").stat().st_mode & 0o777 == 0o400
     assert mounts[PurePosixPath("/host")].source == node / "var/run/calico/p"
-    assert mounts[PurePosixPath("/data")].source.is_relative_to(node)
+    assert mounts[PurePosixPath("/data")].source == node / "var/lib/volumes/pvc-1"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +184,7 @@ def test_volumes_become_folders(tmp_path):
     [
         ({"configMap": {"name": "cm"}}, 'configmap "cm" not found'),
         ({"nfs": {"server": "x"}}, "no volumes of kind nfs"),
+        ({"persistentVolumeClaim": {"claimName": "data"}}, "is not bound to a volume"),
         ({"hostPath": {"path": "/x", "type": "Directory"}}, "is not on the node"),
     ],
 )
