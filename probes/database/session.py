@@ -128,6 +128,20 @@ class SqlSession:
         except psycopg.Error as error:
             raise DatabaseError(self._problem(error).message) from error
 
+    def records(self, text: str, *, within: timedelta) -> list[dict[str, Any]]:
+        """As `query`, with each row by the names of its columns, which are not the same in all releases.
+
+        Raises:
+            DatabaseError: it failed, or did not end in time.
+        """
+        self._connection.end = time.monotonic() + within.total_seconds()
+        try:
+            cursor = self._connection.execute(text)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
+        except psycopg.Error as error:
+            raise DatabaseError(self._problem(error).message) from error
+
     def close(self) -> None:
         """See `Session.close`."""
         self._connection.close()
