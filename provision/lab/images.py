@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from provision.lab.database import cockroach, standin
 from provision.lab.dns import server
 from provision.lab.host import coredns_program, etcd_program
 
@@ -77,6 +78,8 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
     image = container["image"]
     if _name(image).endswith("coredns") and coredns_program():
         return resolve(["sh", "-c", server.REAL_CONTAINER_SCRIPT])
+    if _name(image) == standin.MEMBER_IMAGE_NAME:
+        return [*standin.entry_point(), *args]
     if entry_point := _stand_in(image, _ENTRYPOINTS):
         return resolve([*entry_point, *args])
     if argv := args or _stand_in(image, _COMMANDS):
@@ -85,8 +88,16 @@ def container_argv(container: Mapping[str, Any]) -> list[str]:
 
 
 def container_programs(container: Mapping[str, Any]) -> dict[str, Path]:
-    """The programs that a container's image brings, which are elsewhere on the host: files by their names in $PATH."""
+    """What a container's image brings, which is elsewhere on the host.
+
+    Returns:
+        programs by their names in $PATH; other files, and folders, by their full paths in the container.
+    """
     name = _name(container["image"])
+    if name == standin.MEMBER_IMAGE_NAME:
+        return standin.files()
+    if name == cockroach.IMAGE_NAME:
+        return cockroach.files()
     if name.endswith("cilium/cilium"):
         return dict.fromkeys(_CILIUM_TOOLS, _CILIUM_TOOL)
     if name.endswith("coredns") and (program := coredns_program()):

@@ -96,6 +96,16 @@ class Timers(str, Enum):
     CALICO = "calico"
 
 
+class DatabaseTimers(str, Enum):
+    """How soon the stand-in's primary is replaced when it is lost."""
+
+    FAST = "fast"
+    """Within about twice its lease of 6 s: nobody should wait for a lab."""
+
+    SLOW = "slow"
+    """The shortest lease that newer Patroni allows (20 s): for machines too busy to renew one in time."""
+
+
 @dataclass(frozen=True)
 class LabNode:
     """A node. Its network namespace has its name; `alias` is the short name inside the region ("node-2").
@@ -192,6 +202,7 @@ class LabTopology:
         cloud: the one that it plays, AWS or AZURE.
         database: whether the database's pods run the database; else they do nothing but have names and addresses.
         engine: which one it is, or would be.
+        database_timers: how soon the stand-in replaces a lost primary.
     """
 
     profile: str
@@ -203,6 +214,7 @@ class LabTopology:
     timers: Timers
     database: bool = False
     engine: str = POSTGRESQL
+    database_timers: DatabaseTimers = DatabaseTimers.FAST
 
     @property
     def nodes(self) -> tuple[LabNode, ...]:
@@ -250,6 +262,7 @@ class LabTopology:
             "timers": self.timers.value,
             "database": self.database,
             "engine": self.engine,
+            "database_timers": self.database_timers.value,
         }
 
     @property
@@ -292,6 +305,7 @@ class TopologyBuilder(Protocol):
         timers: Timers = ...,
         database: bool = ...,
         engine: str = ...,
+        database_timers: DatabaseTimers = ...,
     ) -> LabTopology:
         """See `aws_calico`."""
 
@@ -305,6 +319,7 @@ def aws_calico(
     timers: Timers = Timers.FAST,
     database: bool = False,
     engine: str = POSTGRESQL,
+    database_timers: DatabaseTimers = DatabaseTimers.FAST,
 ) -> LabTopology:
     """The `aws-calico` profile.
 
@@ -316,6 +331,7 @@ def aws_calico(
         timers: which BGP timers to run with.
         database: whether the database is to run.
         engine: which database, COCKROACHDB or POSTGRESQL.
+        database_timers: how soon the stand-in replaces a lost primary.
 
     Raises:
         ValueError: a number is out of range.
@@ -331,6 +347,7 @@ def aws_calico(
         timers=timers,
         database=database,
         engine=engine,
+        database_timers=database_timers,
     )
 
 
@@ -343,6 +360,7 @@ def azure_cilium(
     timers: Timers = Timers.FAST,
     database: bool = False,
     engine: str = POSTGRESQL,
+    database_timers: DatabaseTimers = DatabaseTimers.FAST,
 ) -> LabTopology:
     """The `azure-cilium` profile. Its arguments have the same meaning as those of `aws_calico`.
 
@@ -362,6 +380,7 @@ def azure_cilium(
         timers=timers,
         database=database,
         engine=engine,
+        database_timers=database_timers,
     )
 
 
@@ -386,6 +405,7 @@ def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
         timers=Timers(spec["timers"]),
         database=spec["database"],
         engine=spec["engine"],
+        database_timers=DatabaseTimers(spec["database_timers"]),
     )
 
 

@@ -5,6 +5,7 @@ from provision.lab import database
 from provision.lab.topology import aws_calico, azure_cilium
 
 PAUSE = "pause"
+LAB = aws_calico("unit")
 PLAN = DatabasePlan(cpu=4000, memory=8 << 30)
 
 
@@ -14,7 +15,7 @@ def of(objects, kind):
 
 def test_each_worker_has_a_member_with_a_name_of_its_own():
     region = aws_calico("unit").regions[1]
-    pods = of(database.objects(region, PLAN, PAUSE), "Pod")
+    pods = of(database.objects(LAB, region, PLAN, PAUSE), "Pod")
     assert {name: pod["spec"]["nodeName"] for name, pod in pods.items()} == {
         f"cockroachdb-{number}": f"us-east-2-node-{number + 2}" for number in range(3)
     }
@@ -26,13 +27,13 @@ def test_each_worker_has_a_member_with_a_name_of_its_own():
 
 def test_where_every_node_is_a_control_plane_all_of_them_work():
     region = azure_cilium("unit", nodes=2).regions[0]
-    pods = of(database.objects(region, PLAN, PAUSE), "Pod").values()
+    pods = of(database.objects(LAB, region, PLAN, PAUSE), "Pod").values()
     assert [pod["spec"]["nodeName"][-1] for pod in pods] == ["1", "2", "1"]
 
 
 def test_members_are_named_before_they_are_ready_and_clients_have_an_address():
     region = aws_calico("unit").regions[0]
-    services = of(database.objects(region, PLAN, PAUSE), "Service")
+    services = of(database.objects(LAB, region, PLAN, PAUSE), "Service")
     headless, public = services["cockroachdb"]["spec"], services["cockroachdb-public"]["spec"]
     assert (headless["clusterIP"], headless["publishNotReadyAddresses"]) == ("None", True)
     assert public["clusterIP"].startswith("172.20.")
@@ -43,7 +44,7 @@ def test_members_ask_for_what_is_planned():
     region = aws_calico("unit").regions[0]
 
     def resources(plan):
-        (stateful_set,) = of(database.objects(region, plan, PAUSE), "StatefulSet").values()
+        (stateful_set,) = of(database.objects(LAB, region, plan, PAUSE), "StatefulSet").values()
         (container,) = stateful_set["spec"]["template"]["spec"]["containers"]
         return container["resources"]
 

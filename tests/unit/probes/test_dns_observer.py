@@ -122,7 +122,7 @@ def test_services_that_lead_elsewhere_are_no_entrances(cilium):
 
 def test_the_headless_service_publishes_unready_pods(cilium):
     region = cilium.regions[0]
-    objects = database.objects(region, cilium.plan.database, "pause")
+    objects = database.objects(cilium, region, cilium.plan.database, "pause")
     (service,) = [
         read_service(region.name, o)
         for o in objects

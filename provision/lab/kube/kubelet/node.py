@@ -95,7 +95,7 @@ class Images:
 
     Attributes:
         command: from a container (its image, command and args) to what runs; raises when there is no such image.
-        programs: from a container to the programs that its image brings: files of the host, by name.
+        programs: from a container to what its image brings: files of the host, by programs' names or by full paths.
         python: what `python3` leads to in containers, where the host has none on the usual path.
     """
 

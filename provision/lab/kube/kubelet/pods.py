@@ -31,7 +31,8 @@ ContainerCommand = Callable[[Mapping[str, object]], list[str]]
 """From a container (its image, command and args) to what runs; any exception means that there is no such image."""
 
 ContainerPrograms = Callable[[Mapping[str, object]], Mapping[str, Path]]
-"""From a container to the programs that its image has and the host's folders have not: files of the host, by name."""
+"""From a container to what its image has and the host's folders have not: the host's files, by programs' names or by
+full paths."""
 
 PROGRAM_FOLDER = PurePosixPath("/usr/local/bin")
 
