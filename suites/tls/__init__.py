@@ -1,1 +1,1 @@
-"""DNS: the names that the database is found by."""
+"""TLS: who shows which certificate, who holds which key, and who is let in."""
