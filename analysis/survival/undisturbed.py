@@ -121,7 +121,8 @@ def _judge(plan: Plan, lost: Sequence[Outage], expected: str, regions: dict[str,
 def _sessions(outage: Outage, regions: Sequence[str]) -> tuple[list[Finding], list[Finding]]:
     """Sessions that broke while the fault lasted: deviations, or gaps where they had broken before it, too."""
     begun, healing = outage.at(Moment.BEGUN), outage.at(Moment.HEALING)
-    violations, gaps = [], []
+    violations: list[Finding] = []
+    gaps: list[Finding] = []
     for region in regions:
         broken = [each for work in Work for each in operations_of(outage, region, work) if _is_broken(each)]
         before = [each for each in broken if begun is None or each.completed < begun]
@@ -136,7 +137,9 @@ def _sessions(outage: Outage, regions: Sequence[str]) -> tuple[list[Finding], li
 
 
 def _is_broken(operation: Operation) -> bool:
-    return operation.result is Result.UNKNOWN or operation.code[:2] in BROKEN
+    """Without a code, the server said nothing; without a message too, the operation was merely in vain."""
+    silent = operation.result is Result.FAILED and not operation.code and operation.message
+    return operation.result is Result.UNKNOWN or operation.code[:2] in BROKEN or bool(silent)
 
 
 def _paths(outage: Outage, limit: float) -> list[Finding]:
