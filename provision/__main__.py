@@ -129,24 +129,36 @@ def down(options: argparse.Namespace) -> int:
     return 0
 
 
+def heal(options: argparse.Namespace) -> int:
+    """Put back what an outage of an environment has left broken: one whose run was killed."""
+    from provision.outages.journal import journals_of
+
+    healed = [line for journal in journals_of(options.name) for line in journal.heal()]
+    print("\n".join(healed) if healed else f"{options.name}: no outage was left behind")
+    return 0
+
+
 def list_labs(options: argparse.Namespace) -> int:
-    """Say which labs there are."""
+    """Say which labs there are, and which environments have an outage."""
     from provision.lab import state
+    from provision.outages.journal import journals
 
     labs = state.all_labs()
     if options.json:
         print(json.dumps([_summary(lab) for lab in labs], indent=2))
         return 0
-    if not labs:
+    if labs:
+        rows = [
+            ("NAME", "STATE", "PROFILE", "SINCE"),
+            *((lab.state.name, lab.stage, lab.state.profile, lab.state.created) for lab in labs),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
         print("no labs; bring one up with: python -m provision up lab:aws-calico --name demo")
-        return 0
-    rows = [
-        ("NAME", "STATE", "PROFILE", "SINCE"),
-        *((lab.state.name, lab.stage, lab.state.profile, lab.state.created) for lab in labs),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for name, journal in journals():
+        print(f"\n{name} has an outage: {journal.summary}\n  python -m provision heal {name}")
     return 0
 
 
@@ -159,7 +171,7 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(description, indent=2))
         return 0
-    for key in ("name", "state", "environment", "kubeconfig"):
+    for key in ("name", "state", "environment", "kubeconfig", *(["outage"] if description["outage"] else [])):
         print(f"{key:<12} {description[key]}")
     for region, parts in description["regions"].items():
         print(f"\n{region}  {parts['api']}")
@@ -245,6 +257,8 @@ def _print_how_to_use(lab: Lab, topology: LabTopology, seconds: float) -> None:
 
 
 def _summary(lab: Lab) -> dict[str, str]:
+    from provision.outages.journal import LAB_JOURNAL, Journal
+
     return {
         "name": lab.state.name,
         "state": lab.stage,
@@ -252,6 +266,7 @@ def _summary(lab: Lab) -> dict[str, str]:
         "created": lab.state.created,
         "environment": str(lab.folder.environment),
         "kubeconfig": str(lab.folder.admin_kubeconfig),
+        "outage": Journal(lab.folder.path / LAB_JOURNAL).summary,
     }
 
 
@@ -284,7 +299,9 @@ def _description(lab: Lab) -> dict[str, Any]:
             ],
         }
     summary = _summary(lab)
-    return {key: summary[key] for key in ("name", "state", "environment", "kubeconfig")} | {"regions": regions}
+    return {key: summary[key] for key in ("name", "state", "environment", "kubeconfig", "outage")} | {
+        "regions": regions
+    }
 
 
 def _pods(entry: Entry, region: str) -> tuple[LabPod, ...]:
@@ -361,7 +378,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("down", down, "take a lab down, running or dead, and leave nothing of it")
     sub.add_argument("name", metavar="NAME", help="the lab's name")
 
-    sub = command("list", list_labs, "list the labs of this user")
+    sub = command("heal", heal, "put back what an outage has left broken, in a lab or in any other environment")
+    sub.add_argument("name", metavar="NAME", help="the environment's name, as in its file")
+
+    sub = command("list", list_labs, "list the labs of this user, and environments that have an outage")
     sub.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     sub = command("status", status, "show a lab's state, files, nodes and pods")

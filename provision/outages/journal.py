@@ -97,6 +97,15 @@ class Journal:
                 "the file; a lab is best taken down",
             ) from None
 
+    @property
+    def summary(self) -> str:
+        """What is written there, in a line for people; "" when nothing is."""
+        try:
+            entry = self.read()
+        except OutageError as error:
+            return error.what
+        return str(entry) if entry else ""
+
     def heal(self) -> tuple[str, ...]:
         """Apply every remedy that the journal holds, then remove it. One that fails does not keep the others from it.
 
@@ -164,23 +173,31 @@ def journal_of(fleet: Fleet) -> Journal:
     if fleet.state_dir is not None:
         return Journal(Path(fleet.state_dir) / LAB_JOURNAL)
     apis = "\n".join(f"{handle.kubeconfig} {handle.context}" for handle in fleet.clusters)
-    readable = re.sub(r"[^\w.-]+", "_", fleet.plan.name)
-    return Journal(_root() / f"{readable}-{hashlib.sha256(apis.encode()).hexdigest()[:12]}.json")
+    return Journal(_root() / f"{_readable(fleet.plan.name)}-{hashlib.sha256(apis.encode()).hexdigest()[:12]}.json")
 
 
-def journals() -> Iterator[Journal]:
-    """Every journal of this user that holds something: of labs that have a name, and of other environments."""
+def journals_of(environment: str) -> tuple[Journal, ...]:
+    """The journals of environments of that name: a lab and another one may have the same."""
+    return tuple(journal for name, journal in journals() if name == _readable(environment))
+
+
+def journals() -> Iterator[tuple[str, Journal]]:
+    """Every journal of this user that holds something, and its environment's name: of labs, then of others."""
     for lab in all_labs():
-        journal = Journal(lab.folder.path / LAB_JOURNAL)
-        if journal.path.exists():
-            yield journal
+        if (path := lab.folder.path / LAB_JOURNAL).exists():
+            yield lab.state.name, Journal(path)
     root = _root()
     for path in sorted(root.glob("*.json")) if root.is_dir() else ():
-        yield Journal(path)
+        yield path.stem.rpartition("-")[0], Journal(path)
 
 
 def _root() -> Path:
     return labs_root().parent / "outages"
+
+
+def _readable(environment: str) -> str:
+    """The environment's name as far as a file can have it."""
+    return re.sub(r"[^\w.-]+", "_", environment)
 
 
 def _sync_folder(folder: Path) -> None:
