@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.dns import zone_of
 from analysis.facts import POSTGRESQL, Database, DatabaseNode
 from analysis.plan import DatabasePlan, Plan
 from analysis.verdict import Finding
@@ -40,7 +39,7 @@ def planned_members(plan: Plan) -> tuple[Member, ...]:
     database = database_of(plan)
     pods = [f"{database.service}-{number}" for number in range(database.replicas)]
     return tuple(
-        Member(region.name, pod, f"{pod}.{database.service}.{zone_of(plan, region.name)}")
+        Member(region.name, pod, database.pod_name(region.name, pod))
         for region in plan.regions
         for pod in pods
     )

@@ -73,7 +73,7 @@ def fatal_regions(shape: Shape, *, primary: bool) -> tuple[str, ...]:
     return tuple(region for region in regions if known - voters.get(region, 0) < needed)
 
 
-def judge_counts(plan: Plan, database: Database) -> Verdict:
+def judge_counts(database: Database) -> Verdict:
     """DB-FORM-013: no node counts a range that lacks replicas or cannot be used."""
     expected = "no range lacks replicas or is unavailable"
     if is_stand_in(database):

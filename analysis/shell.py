@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 SHELLS = ("sh", "bash", "dash", "ash")
 _SEPARATORS = frozenset(";&|()<>\n")
+_REDIRECTIONS = frozenset("<>")
 _HELD = "\x00{}\x00"
 """Stands for a substitution while a line is split, because it may hold blanks, quotes and separators."""
 
@@ -42,7 +43,11 @@ def _split(script: str) -> Iterator[list[str]]:
     lexer.commenters = "#"
     command: list[str] = []
     for token in lexer:
-        if set(token) <= _SEPARATORS:
+        if _REDIRECTIONS & set(token) and set(token) <= _SEPARATORS:
+            next(lexer, None)  # where it is led to
+            if command and command[-1].isdigit():  # and what is led there: "2>&1"
+                command.pop()
+        elif set(token) <= _SEPARATORS:
             if command:
                 yield command
             command = []

@@ -6,9 +6,9 @@ from analysis.placement import judge_counts, judge_spread, judge_zone_goals
 
 
 @pytest.mark.requirement("DB-FORM-013")
-def test_no_range_lacks_replicas(plan, facts, require):
+def test_no_range_lacks_replicas(facts, require):
     """In steady state no range lacks replicas or is unavailable."""
-    require(judge_counts(plan, facts.database))
+    require(judge_counts(facts.database))
 
 
 @pytest.mark.requirement("DB-FORM-014")
