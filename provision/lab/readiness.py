@@ -19,6 +19,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from analysis.plan import DatabasePlan
 from provision.lab import netns
 from provision.lab.agents_config import AgentsConfig
 from provision.lab.kube.reader import AdminReader, UnreadableError
@@ -81,11 +82,14 @@ def await_mesh(folder: LabFolder, topology: LabTopology, within: timedelta = STA
     deadline = Deadline(within)
     clusters = _clusters(folder)
     mesh = profile_of(topology).readiness
+    plan = topology.plan.database or DatabasePlan()
     for node in topology.nodes:
         deadline.wait_for(mesh.check_node, topology, node)
     for region in topology.regions:
-        deadline.wait_for(check_pods, clusters[region.name])
-        deadline.wait_for(check_workloads, clusters[region.name])
+        # Whoever needs the database waits for it: most of a lab's users can begin before.
+        apart = plan.namespace(region.name) if topology.database else ""
+        deadline.wait_for(check_pods, clusters[region.name], apart)
+        deadline.wait_for(check_workloads, clusters[region.name], apart)
         deadline.wait_for(check_dns, region)
         deadline.wait_for(check_egress, region)
 
@@ -104,13 +108,19 @@ def parse_routes(table: str) -> Iterator[IPv4Network]:
             yield IPv4Network((_host_order(destination), str(_host_order(mask))))
 
 
-def check_pods(cluster: AdminReader) -> None:
+def check_pods(cluster: AdminReader, apart: str) -> None:
     """Every pod that the cluster was seeded with is ready. Probe pods are somebody else's to wait for.
+
+    Args:
+        cluster: whose pods.
+        apart: a namespace whose pods are somebody else's to wait for; "" for none.
 
     Raises:
         NotReadyError: one is not.
     """
     for pod in cluster.items(f"/api/v1/pods?labelSelector=!{_PROBE_LABEL}"):
+        if pod["metadata"]["namespace"] == apart:
+            continue
         status = pod.get("status", {})
         conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
         if conditions.get("Ready") != "True":
@@ -118,8 +128,12 @@ def check_pods(cluster: AdminReader) -> None:
             raise NotReadyError(f"{cluster.region}: pod {name} is {status.get('phase', 'unknown')}, not ready")
 
 
-def check_workloads(cluster: AdminReader) -> None:
+def check_workloads(cluster: AdminReader, apart: str) -> None:
     """The cluster's own account of its workloads is up to date: whoever asks it sees all replicas ready.
+
+    Args:
+        cluster: whose workloads.
+        apart: as in `check_pods`.
 
     Raises:
         NotReadyError: one has fewer ready than it should have.
@@ -129,7 +143,8 @@ def check_workloads(cluster: AdminReader) -> None:
         _compare(cluster, item, status.get("desiredNumberScheduled", 0), status.get("numberReady", 0))
     for kind in ("deployments", "statefulsets"):
         for item in cluster.items(f"/apis/apps/v1/{kind}"):
-            _compare(cluster, item, item["spec"]["replicas"], item.get("status", {}).get("readyReplicas", 0))
+            if item["metadata"]["namespace"] != apart:
+                _compare(cluster, item, item["spec"]["replicas"], item.get("status", {}).get("readyReplicas", 0))
 
 
 def _compare(cluster: AdminReader, workload: dict[str, Any], wanted: int, ready: int) -> None:

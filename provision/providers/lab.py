@@ -17,6 +17,7 @@ from analysis.nearest import did_you_mean
 from provision.errors import ProvisionError
 from provision.lab import cloud_facts, state
 from provision.lab.calico.authentication import kernel_signs_segments
+from provision.lab.database import standin
 from provision.lab.database.certificates import database_access
 from provision.lab.entry import ROUTER, Entry
 from provision.lab.entry import environment as host_environment
@@ -62,7 +63,8 @@ class LabProvider:
             else self._launch(environment, settings, folder, progress, needs)
         )
         profile = PROFILES[lab.state.profile]
-        access = database_access(lab.folder.pki) if Entry(lab).topology.database else None
+        topology = Entry(lab).topology
+        access = database_access(lab.folder.pki) if topology.database else None
         return Fleet(
             plan=environment.plan(),
             provider=self.name,
@@ -75,7 +77,10 @@ class LabProvider:
                 for region in environment.regions
             ),
             capabilities=profile.capabilities | ({Capability.DATABASE} if access else frozenset()),
-            stand_ins=stand_ins(profile, lab.state.api_server, lab.state.coredns),
+            stand_ins=(
+                *stand_ins(profile, lab.state.api_server, lab.state.coredns),
+                *database_stand_in(topology),
+            ),
             state_dir=str(lab.folder.path),
             probe_image=environment.probes.image,
             probe_namespace=environment.probes.namespace,
@@ -210,6 +215,13 @@ def stand_ins(profile: Profile, api_server: str, coredns: str = "") -> tuple[tup
         *(_UNSIGNED if Capability.BGP in profile.capabilities and not kernel_signs_segments() else ()),
         ("dns", coredns or f"{_version('pdns_recursor')} in place of CoreDNS"),
     )
+
+
+def database_stand_in(topology: LabTopology) -> tuple[tuple[str, str], ...]:
+    """What plays CockroachDB in a lab whose database runs; nothing where it is CockroachDB itself."""
+    if not topology.database or topology.engine != POSTGRESQL:
+        return ()
+    return (("database", f"{standin.versions()} in place of CockroachDB"),)
 
 
 def _settings(environment: Environment) -> LabSettings:

@@ -93,6 +93,7 @@ def _arguments(topology: LabTopology, region: LabRegion, plan: DatabasePlan) -> 
         "--pre-vote",
         # etcd looks for the name of whoever calls by the address it calls from, and pods' addresses have no names.
         "--experimental-peer-skip-client-san-verification",
-        "--log-level=warn",
+        # At "warn" it tells of every look at whether its port is open.
+        "--log-level=error",
         *tls,
     ]
