@@ -115,7 +115,9 @@ def _compare_and_set(key: str, value: tuple[int, ...]) -> Script:
 
 
 def _increment(key: str, _value: tuple[int, ...]) -> Script:
-    text = "INSERT INTO counter VALUES (%s, 1) ON CONFLICT (name) DO UPDATE SET value = counter.value + 1 RETURNING value"
+    text = (
+        "INSERT INTO counter VALUES (%s, 1) ON CONFLICT (name) DO UPDATE SET value = counter.value + 1 RETURNING value"
+    )
     return Script((Statement(text, (key,)),), all_values)
 
 
