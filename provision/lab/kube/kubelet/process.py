@@ -114,8 +114,16 @@ class ProcessStarter:
         Raises:
             OSError: the surroundings cannot be made, or there is no such program.
         """
+        started: list[subprocess.Popen[bytes]] = []
         async with self._slots:
-            return Process(await kernel.in_fresh_thread(lambda: _start(launch, surroundings)))
+            try:
+                await kernel.in_fresh_thread(lambda: started.append(_start(launch, surroundings)))
+            except asyncio.CancelledError:
+                # Nobody would collect it, and the pod's first process cannot end before all others are collected.
+                for orphan in map(Process, started):
+                    orphan.kill_group()
+                raise
+            return Process(started[0])
 
     async def start_in(self, target: Process, launch: Launch, furnish: Callable[[], None] = lambda: None) -> Process:
         """Starts a process in all namespaces, and in the root, of one that is running.
