@@ -8,10 +8,19 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from provision.lab.kube.objects import DEFAULT_CLASS, POD_INDEX_LABEL, POD_NAME_LABEL, PROVISIONER, KubeObject
+from provision.lab.kube.objects import (
+    DEFAULT_CLASS,
+    POD_INDEX_LABEL,
+    POD_NAME_LABEL,
+    PROVISIONER,
+    SELECTED_NODE,
+    KubeObject,
+)
 from provision.lab.topology import LabNode, LabRegion
 
 TOLERATE_ALL = [{"operator": "Exists"}]
+STORAGE_CLASS = "local-path"
+"""The lab's only one, and so the default."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,12 @@ def config_map(namespace: str, name: str, data: Mapping[str, str]) -> KubeObject
     }
 
 
-def storage_class(name: str) -> KubeObject:
+def storage_class() -> KubeObject:
     """The default StorageClass: volumes on the disk of the node that the first pod with the claim gets."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": name, "annotations": {DEFAULT_CLASS: "true"}},
+        "metadata": {"name": STORAGE_CLASS, "annotations": {DEFAULT_CLASS: "true"}},
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
@@ -183,14 +192,20 @@ def deployment(region: LabRegion, workload: Workload, places: Sequence[LabNode])
     ]
 
 
-def stateful_set(region: LabRegion, workload: Workload, service: str, places: Sequence[LabNode]) -> list[KubeObject]:
+def stateful_set(
+    region: LabRegion, workload: Workload, service: str, places: Sequence[LabNode], claims: Sequence[KubeObject] = ()
+) -> list[KubeObject]:
     """A StatefulSet, all of whose pods may start at once, and its pods, one at each of the places.
+
+    Where pods have volumes, there are their claims in place of the pods: who has to wait for a volume cannot be there
+    from the start.
 
     Args:
         region: whose cluster.
         workload: what runs.
         service: name of the headless Service that gives the pods their names.
         places: the nodes of the pods 0, 1, 2 ...
+        claims: templates of the pods' claims, as from `volume_claim`.
     """
     owner = _owner("StatefulSet", workload.name, _uid(region, workload.name))
     names = [f"{workload.name}-{number}" for number in range(len(places))]
@@ -206,8 +221,14 @@ def stateful_set(region: LabRegion, workload: Workload, service: str, places: Se
                 "serviceName": service,
                 "template": {"metadata": {"labels": workload.all_labels}, "spec": workload.spec},
                 "updateStrategy": {"type": "RollingUpdate"},
+                **({"volumeClaimTemplates": list(claims)} if claims else {}),
             },
         },
+        *(
+            _claim(workload, f"{template['metadata']['name']}-{name}", template, node)
+            for template in claims
+            for name, node in zip(names, places, strict=True)
+        ),
         *(
             pod(
                 workload.namespace,
@@ -217,8 +238,24 @@ def stateful_set(region: LabRegion, workload: Workload, service: str, places: Se
                 owner,
             )
             for number, (name, node) in enumerate(zip(names, places, strict=True))
+            if not claims
         ),
     ]
+
+
+def volume_claim(name: str, size: int) -> KubeObject:
+    """A template for the claims of a StatefulSet's pods: of the default class, for one node at a time.
+
+    Args:
+        name: of the volume in the pods.
+        size: in bytes, whole mebibytes of which count.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": f"{size >> 20}Mi"}}},
+    }
 
 
 def suffix(text: str) -> str:
@@ -237,6 +274,23 @@ def _metadata(region: LabRegion, workload: Workload) -> dict[str, Any]:
         "namespace": workload.namespace,
         "labels": workload.all_labels,
         "uid": _uid(region, workload.name),
+    }
+
+
+def _claim(workload: Workload, name: str, template: KubeObject, node: LabNode) -> KubeObject:
+    """A pod's claim as the StatefulSet's controller would make it, for a volume on that node.
+
+    It names its class: a new API server may not know yet which one is the default.
+    """
+    return {
+        **template,
+        "metadata": {
+            "name": name,
+            "namespace": workload.namespace,
+            "labels": dict(workload.match),
+            "annotations": {SELECTED_NODE: node.name},
+        },
+        "spec": {**template["spec"], "storageClassName": STORAGE_CLASS},
     }
 
 

@@ -30,7 +30,6 @@ from provision.lab.topology import API_SERVER_PORT, LabNode, LabRegion, LabTopol
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.9.3"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.8"
-STORAGE_CLASS = "local-path"
 
 _DNS_REPLICAS = 2
 _DNS_LABELS = {"k8s-app": "kube-dns"}
@@ -58,7 +57,7 @@ def objects(topology: LabTopology, region: LabRegion, credentials: Iterable[Kube
         *roles.component_roles(topology.cni),
         *roles.verifier_roles(topology.cni),
         *roles.verifier_database_roles((topology.plan.database or DatabasePlan()).namespace(region.name)),
-        storage_class(STORAGE_CLASS),
+        storage_class(),
         *(_node(topology, region, node, mesh) for node in region.nodes),
         *mesh.objects(topology, region),
         *_api_service(region),

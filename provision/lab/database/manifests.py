@@ -12,11 +12,11 @@ import yaml
 
 from analysis.facts import COCKROACHDB
 from analysis.plan import DatabasePlan
-from provision.lab.database import cockroach, standin, store
+from provision.lab.database import cockroach, standin, store, surroundings
 from provision.lab.database.certificates import STORE_CLIENT_SECRET
 from provision.lab.database.patroni import configuration
 from provision.lab.kube.objects import KubeObject
-from provision.lab.manifests import TOLERATE_ALL, Workload, config_map, stateful_set
+from provision.lab.manifests import TOLERATE_ALL, Workload, config_map, stateful_set, volume_claim
 from provision.lab.topology import LabNode, LabRegion, LabTopology
 
 DATA_FOLDER = "/cockroach/cockroach-data"
@@ -24,6 +24,7 @@ DATA_FOLDER = "/cockroach/cockroach-data"
 _LABELS = {"app": "cockroachdb"}
 _CERTIFICATES = "certs"
 _GRACE_S = 60
+_DATA_BYTES = 1 << 30
 _PATIENCE = {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "2"}]}
 """How long a member asks for a name. A region that is gone does not answer for its names either, and the members that
 are left ask for the lost one's before they choose among themselves."""
@@ -44,12 +45,13 @@ def objects(topology: LabTopology, region: LabRegion, plan: DatabasePlan, pause:
     workers = [node for node in region.nodes if not node.is_control_plane] or list(region.nodes)
     places = [workers[number % len(workers)] for number in range(plan.replicas)]
     spec, others = _pod_spec(topology, region, plan, pause), _others(topology, region, plan, workers)
+    claims = [volume_claim("datadir", plan.storage or _DATA_BYTES)] if topology.database else []
     public = str(region.plan.service_cidr[plan.sql_port])
     return [
         _service(plan, namespace, plan.service, {"clusterIP": "None", "publishNotReadyAddresses": True}),
         _service(plan, namespace, plan.public_service, {"clusterIP": public, "clusterIPs": [public]}),
         *others,
-        *stateful_set(region, Workload(namespace, plan.service, spec, _LABELS), plan.service, places),
+        *stateful_set(region, Workload(namespace, plan.service, spec, _LABELS), plan.service, places, claims),
     ]
 
 
@@ -68,11 +70,11 @@ def _pod_spec(topology: LabTopology, region: LabRegion, plan: DatabasePlan, paus
         {"name": "datadir", "mountPath": DATA_FOLDER},
     ]
     spec |= {
+        "serviceAccountName": plan.service_account,
         "dnsConfig": _PATIENCE,
         "terminationGracePeriodSeconds": _GRACE_S,
         "volumes": [
             {"name": _CERTIFICATES, "secret": {"secretName": plan.node_secret, "defaultMode": 0o400}},
-            {"name": "datadir", "hostPath": {"path": "/var/lib/database", "type": "DirectoryOrCreate"}},
         ],
     }
     if topology.engine == COCKROACHDB:
@@ -110,8 +112,10 @@ def _others(topology: LabTopology, region: LabRegion, plan: DatabasePlan, worker
     """What an engine has beside the pods of the database."""
     if not topology.database:
         return []
+    published = surroundings.objects(plan, region.name)
     if topology.engine == COCKROACHDB:
-        return [cockroach.initialisation(plan, region.name)] if region is topology.regions[0] else []
+        first = region is topology.regions[0]
+        return [*published, *([cockroach.initialisation(plan, region.name)] if first else [])]
     namespace = plan.namespace(region.name)
     member = configuration(
         plan,
@@ -122,6 +126,7 @@ def _others(topology: LabTopology, region: LabRegion, plan: DatabasePlan, worker
         timers=topology.database_timers,
     )
     return [
+        *published,
         config_map(namespace, plan.service, {standin.CONFIGURATION.name: yaml.safe_dump(member, sort_keys=False)}),
         *store.objects(topology, region, plan, workers[-1]),
     ]

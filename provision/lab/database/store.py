@@ -6,7 +6,7 @@ from analysis.plan import DatabasePlan
 from provision.lab.database.certificates import STORE, STORE_NODE_SECRET
 from provision.lab.database.standin import STORE_IMAGE, UID
 from provision.lab.kube.objects import KubeObject
-from provision.lab.manifests import TOLERATE_ALL, Workload, stateful_set
+from provision.lab.manifests import TOLERATE_ALL, Workload, stateful_set, volume_claim
 from provision.lab.topology import LabNode, LabRegion, LabTopology
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
@@ -14,6 +14,7 @@ CLIENT_PORT, PEER_PORT = 2379, 2380
 _LABELS = {"app": STORE}
 _PORTS = (("client", CLIENT_PORT), ("peer", PEER_PORT))
 _CERTIFICATES, _DATA = "/etc/database-store", "/var/lib/database-store"
+_DATA_BYTES = 64 << 20
 _HEARTBEAT_MS, _ELECTION_MS = 150, 1500
 """Half as patient again as etcd is by default: a lab's machine is busy, and a lost leader is to be replaced soon."""
 
@@ -58,10 +59,10 @@ def objects(topology: LabTopology, region: LabRegion, plan: DatabasePlan, place:
         "tolerations": TOLERATE_ALL,
         "volumes": [
             {"name": "certificates", "secret": {"secretName": STORE_NODE_SECRET, "defaultMode": 0o400}},
-            {"name": "datadir", "hostPath": {"path": _DATA, "type": "DirectoryOrCreate"}},
         ],
     }
-    return [service, *stateful_set(region, Workload(namespace, STORE, spec, _LABELS), STORE, [place])]
+    workload = Workload(namespace, STORE, spec, _LABELS)
+    return [service, *stateful_set(region, workload, STORE, [place], [volume_claim("datadir", _DATA_BYTES)])]
 
 
 def _arguments(topology: LabTopology, region: LabRegion, plan: DatabasePlan) -> list[str]:

@@ -25,6 +25,9 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 """On a StorageClass, "true": claims that name no class get this one."""
 
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+"""On a claim: the node that its volume is to be on, chosen by the scheduler."""
+
 PROVISIONER = "meshproof.lab/local"
 """Who makes the volumes of a lab's StorageClass."""
 

@@ -23,8 +23,8 @@ from provision.lab.kube.client import (
 from provision.lab.kube.controllers.ownership import is_active, is_ready
 from provision.lab.kube.controllers.queue import Key
 from provision.lab.kube.controllers.selectors import node_fits, repels, selects
-from provision.lab.kube.controllers.storage import SELECTED_NODE, is_bound
-from provision.lab.kube.objects import timestamp
+from provision.lab.kube.controllers.storage import is_bound
+from provision.lab.kube.objects import SELECTED_NODE, timestamp
 
 log = logging.getLogger(__name__)
 

@@ -23,10 +23,7 @@ from provision.lab.kube.client import (
     Reflector,
 )
 from provision.lab.kube.controllers.queue import Key
-from provision.lab.kube.objects import HOSTNAME_LABEL, PROVISIONER
-
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
-"""On a claim: the node that its volume is to be on, chosen by the scheduler."""
+from provision.lab.kube.objects import HOSTNAME_LABEL, PROVISIONER, SELECTED_NODE
 
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
