@@ -42,9 +42,15 @@ def list_members(cluster: Cluster, plan: DatabasePlan) -> list[Member]:
             mounted_folders(pod, plan),
         )
         for pod in cluster.items(f"/api/v1/namespaces/{namespace}/pods")
-        if pod["metadata"]["name"].removeprefix(f"{plan.service}-").isdigit()
-        and not pod["metadata"].get("deletionTimestamp")
+        if is_member(pod, plan, cluster.region) and not pod["metadata"].get("deletionTimestamp")
     ]
+
+
+def is_member(pod: KubeObject, database: DatabasePlan, region: str) -> bool:
+    """Whether that is a pod of the database's StatefulSet."""
+    metadata = pod["metadata"]
+    ordinal = metadata["name"].removeprefix(f"{database.service}-")
+    return bool(metadata["namespace"] == database.namespace(region) and ordinal.isdigit())
 
 
 def mounted_folders(pod: KubeObject, plan: DatabasePlan) -> tuple[str, ...]:

@@ -5,10 +5,8 @@ Every kind of object is listed on its own, so that a right that is missing for o
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from math import ceil
 from typing import Any
 
 from analysis.facts import (
@@ -16,7 +14,6 @@ from analysis.facts import (
     DatabasePod,
     DisruptionBudget,
     Gap,
-    NodeRoom,
     StatefulSet,
     StorageClass,
     Subject,
@@ -28,8 +25,9 @@ from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbeSet
 from probes.errors import ProbeError
 from probes.mesh import Mesh
+from probes.observers.database_members import is_member
+from probes.observers.database_rooms import CPU, MEMORY, read_rooms, requested, whole
 from probes.observers.dns import is_ready
-from probes.quantity import parse_quantity
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 DEFAULT_CLASS = (
@@ -38,10 +36,6 @@ DEFAULT_CLASS = (
 )
 DEFAULT_GRACE_S = 30.0
 """What Kubernetes gives a pod that names no time to end."""
-
-CPU, MEMORY = "cpu", "memory"
-ENDED = ("Succeeded", "Failed")
-KEEPING_OUT = ("NoSchedule", "NoExecute")
 
 
 def observe_database_workloads(mesh: Mesh, probe_set: ProbeSet) -> Workloads:
@@ -52,7 +46,7 @@ def observe_database_workloads(mesh: Mesh, probe_set: ProbeSet) -> Workloads:
     readers: dict[tuple[str, ...], Callable[[Cluster], Workloads]] = {
         ("stateful_sets", "service_accounts"): lambda cluster: read_stateful_sets(cluster, database),
         ("pods",): lambda cluster: Workloads(pods=read_pods(cluster, database)),
-        ("rooms",): lambda cluster: read_rooms(cluster, database),
+        ("rooms",): lambda cluster: Workloads(rooms=read_rooms(cluster, database)),
         ("claims",): lambda cluster: read_claims(cluster, database),
         ("storage_classes",): read_storage_classes,
         ("budgets",): lambda cluster: read_budgets(cluster, database),
@@ -115,14 +109,7 @@ def database_container(containers: Iterable[KubeObject], name: str) -> KubeObjec
     return next((container for container in listed if container["name"] == name), listed[0])
 
 
-# --- pods, and the room for them ----------------------------------------------------------------------------------
-
-
-def is_member(pod: KubeObject, database: DatabasePlan, region: str) -> bool:
-    """Whether that is a pod of the database's StatefulSet."""
-    metadata = pod["metadata"]
-    ordinal = metadata["name"].removeprefix(f"{database.service}-")
-    return bool(metadata["namespace"] == database.namespace(region) and ordinal.isdigit())
+# --- pods ---------------------------------------------------------------------------------------------------------
 
 
 def read_pods(cluster: Cluster, database: DatabasePlan) -> tuple[DatabasePod, ...]:
@@ -156,75 +143,6 @@ def read_pod(region: str, pod: KubeObject, database: DatabasePlan) -> DatabasePo
     )
 
 
-def read_rooms(cluster: Cluster, database: DatabasePlan) -> Workloads:
-    """What the nodes that database pods may run on have for them. Raises ApiError."""
-    taken: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    members = []
-    for pod in cluster.items("/api/v1/pods"):
-        if is_member(pod, database, cluster.region):
-            members.append(pod["spec"])
-        elif (node := pod["spec"].get("nodeName")) and (pod.get("status") or {}).get("phase") not in ENDED:
-            for resource, amount in requested(pod).items():
-                taken[node][resource] = taken[node].get(resource, 0) + amount
-    nodes = cluster.items("/api/v1/nodes")
-    rooms = [
-        NodeRoom(
-            cluster.region,
-            node["metadata"]["name"],
-            cpu=_milli(allocatable[CPU]),
-            memory=_whole(allocatable[MEMORY]),
-            cpu_taken=taken[node["metadata"]["name"]].get(CPU, 0),
-            memory_taken=taken[node["metadata"]["name"]].get(MEMORY, 0),
-        )
-        for node in nodes
-        if all(may_run_on(node, pod) for pod in members[:1]) and (allocatable := node["status"].get("allocatable"))
-    ]
-    return Workloads(rooms=tuple(rooms))
-
-
-def may_run_on(node: KubeObject, pod_spec: Mapping[str, Any]) -> bool:
-    """Whether taints, the node's cordon and the pod's node selector let it run there. Affinity is not looked at."""
-    spec, labels = node.get("spec") or {}, node["metadata"].get("labels") or {}
-    if not (pod_spec.get("nodeSelector") or {}).items() <= labels.items():
-        return False
-    taints = [taint for taint in spec.get("taints") or () if taint.get("effect") in KEEPING_OUT]
-    if spec.get("unschedulable"):
-        taints.append({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"})
-    tolerations = pod_spec.get("tolerations") or ()
-    return all(any(_tolerates(toleration, taint) for toleration in tolerations) for taint in taints)
-
-
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    if toleration.get("effect") not in (None, "", taint.get("effect")):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", taint["key"])
-    return toleration.get("key") == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def requested(pod: KubeObject) -> dict[str, int]:
-    """What a pod requests: of processors in thousandths, of memory in bytes; what it does not ask for is absent.
-
-    Containers run together, and init containers before them one after the other, so the larger of both counts.
-    """
-    spec = pod["spec"]
-    together: dict[str, int] = {}
-    for container in spec["containers"]:
-        for resource, amount in _requests(container).items():
-            together[resource] = together.get(resource, 0) + amount
-    for container in spec.get("initContainers") or ():
-        for resource, amount in _requests(container).items():
-            together[resource] = max(together.get(resource, 0), amount)
-    return together
-
-
-def _requests(container: KubeObject) -> dict[str, int]:
-    resources = container.get("resources") or {}
-    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}  # a limit alone is a request too
-    measures = {CPU: _milli, MEMORY: _whole}
-    return {resource: measure(asked[resource]) for resource, measure in measures.items() if resource in asked}
-
-
 # --- volumes, budgets, rights, namespaces -------------------------------------------------------------------------
 
 
@@ -251,7 +169,7 @@ def read_claim(region: str, found: KubeObject) -> VolumeClaim:
         found["metadata"]["name"],
         phase=status.get("phase") or "Pending",
         wanted=_requested_storage(found),
-        size=None if size is None else _whole(size),
+        size=None if size is None else whole(size),
         storage_class=spec.get("storageClassName") or "",
     )
 
@@ -344,12 +262,4 @@ def _own_pods(cluster: Cluster, database: DatabasePlan) -> list[KubeObject]:
 
 def _requested_storage(claim: KubeObject) -> int | None:
     wanted = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
-    return None if wanted is None else _whole(wanted)
-
-
-def _milli(quantity: str | int) -> int:
-    return ceil(parse_quantity(quantity) * 1000)
-
-
-def _whole(quantity: str | int) -> int:
-    return ceil(parse_quantity(quantity))
+    return None if wanted is None else whole(wanted)

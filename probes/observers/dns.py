@@ -40,6 +40,7 @@ from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbePod, ProbeSet, ipv4_of
 from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
+from probes.observers.database_members import is_member
 from probes.observers.paths import first_on_each_node
 from probes.outpost import outposts, run_agent_at
 from probes.permissions import COREDNS_CONFIG, COREDNS_CUSTOM, DNS_NAMESPACE
@@ -180,9 +181,7 @@ def list_dns(cluster: Cluster, plan: Plan) -> Listed:
         members=tuple(
             DatabaseMember(cluster.region, pod["metadata"]["name"], namespace, ipv4_of(pod), ready=is_ready(pod))
             for pod in pods
-            if pod["metadata"]["namespace"] == namespace
-            and pod["metadata"]["name"].removeprefix(f"{database.service}-").isdigit()
-            and not pod["metadata"].get("deletionTimestamp")
+            if is_member(pod, database, cluster.region) and not pod["metadata"].get("deletionTimestamp")
         ),
         gaps=tuple(
             Gap(cluster.region, f"log of {pod['metadata']['name']}", str(log), ("servers",))
