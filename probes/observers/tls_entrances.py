@@ -32,8 +32,11 @@ TIMEOUT_S = 5.0
 WITHIN = timedelta(seconds=45)
 PARTS = ("presented", "logins")
 
-ROOT, NODE = "root", "node"
-"""The common names of the superuser's certificate and of a node's."""
+NODE = "node"
+"""The common name of a node's certificate."""
+
+REPLICATOR = "replicator"
+"""Whom the stand-in's nodes log in as, to follow each other."""
 
 DEMONSTRATION_USERS = ("craig", "cockroach")
 PUBLISHED_PASSWORD = "cockroach"  # noqa: S105 - printed in guides, for everybody to read
@@ -164,7 +167,7 @@ def plan_trials(
             yield Entry(member, DatabaseDoor.SQL, attempt, credentials.user)
         for user in DEMONSTRATION_USERS:
             yield Entry(member, DatabaseDoor.SQL, Attempt.PUBLISHED_PASSWORD, user)
-        yield Entry(member, DatabaseDoor.SQL, Attempt.FOREIGN_NODE, NODE)
+        yield Entry(member, DatabaseDoor.SQL, Attempt.FOREIGN_NODE, NODE if plan.engine == COCKROACHDB else REPLICATOR)
         yield Entry(member, DatabaseDoor.SQL, Attempt.RIGHTFUL, credentials.user)
 
 
@@ -206,7 +209,7 @@ def node_language(plan: DatabasePlan) -> dict[str, Any]:
     if plan.engine == COCKROACHDB:
         request = base64.b64encode(HTTP2_PREFACE).decode("ascii")
         return {"upgrade": False, "protocols": ["h2"], "request": request}
-    return {"startup": {"user": NODE, "replication": "true"}}
+    return {"startup": {"user": REPLICATOR, "replication": "true"}}
 
 
 def console_request(entry: Entry, plan: DatabasePlan) -> bytes:
