@@ -101,8 +101,25 @@ _OF_REQUIREMENT = {
     "MESH-CP-015": Layer.POLICY,  # what nodes see of each other, as pods do in NET-POD
     "MESH-CP-016": Layer.SESSION,
     "MESH-CP-018": Layer.SERVICE,
+    "DB-FORM-015": Layer.HYGIENE,  # it matters when a node is lost, and not before
+    "DB-FORM-020": Layer.HYGIENE,
+    "DB-FORM-023": Layer.HYGIENE,
+    "DB-SURV-012": Layer.SQL,  # where the data lies
+    "SEC-TLS-008": Layer.HYGIENE,  # keys that lie where they should not, which nobody is kept from working by
+    "SEC-TLS-010": Layer.HYGIENE,
+    "SEC-TLS-011": Layer.HYGIENE,
+    "SEC-TLS-014": Layer.HYGIENE,
 }
 """Requirements whose layer is not that of their area."""
+
+_NAMES_OF_PODS = frozenset({"NET-DNS-006", "NET-DNS-007", "NET-DNS-008", "NET-DNS-009", "NET-DNS-019"})
+_DOORS_OF_NODES = frozenset({"SEC-TLS-001", "SEC-TLS-002", "SEC-TLS-005", "SEC-TLS-013", "SEC-TLS-015"})
+_PART_OF_DATABASE = frozenset(
+    {"DB-FORM-003", "DB-FORM-004", *(f"DB-FORM-{number:03}" for number in (10, 11, 12, 13, 14, 18, 19))}
+)
+"""What a node shows that does not take part: the others miss it, its clients are not served, its data lacks a copy."""
+
+_NODE_APART = _PART_OF_DATABASE | _DOORS_OF_NODES | {"DB-FORM-001"}
 
 EXPLAINS: dict[str, frozenset[str]] = {
     # A route that sends packets bare leads to no node of the mesh, and BGP learns it and passes it on.
@@ -115,6 +132,29 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "MESH-CP-014": frozenset({"NET-MTU-004"}),
     # What is fragmented or lost for its size is slow.
     **dict.fromkeys(("NET-MTU-001", "NET-MTU-002", "NET-MTU-003"), frozenset({"NET-POD-012", "NET-POD-013"})),
+    # Pods that cannot be placed, or lack their volume, their namespace or their keys, are not there under any name.
+    **dict.fromkeys(("DB-FORM-016", "DB-FORM-017", "DB-FORM-021", "SEC-TLS-009"), _NODE_APART | _NAMES_OF_PODS),
+    # An image that does not exist does not start; who is not told whom to join, or is not found, joins nobody.
+    "DB-FORM-009": _NODE_APART,
+    "DB-FORM-007": _NODE_APART | {"DB-FORM-002"},
+    "DB-FORM-008": _NODE_APART,
+    # A node whose clock is off stops itself.
+    "DB-FORM-022": _NODE_APART,
+    "DB-FORM-001": _PART_OF_DATABASE | _DOORS_OF_NODES,
+    # Two databases: each misses the nodes of the other one.
+    "DB-FORM-002": frozenset({"DB-FORM-001"}) | _PART_OF_DATABASE,
+    # Data is spread by what nodes say of themselves.
+    "DB-FORM-003": frozenset({"DB-FORM-014"}),
+    "DB-FORM-004": frozenset({"DB-FORM-011", "DB-FORM-012", "DB-FORM-018", "DB-FORM-019"}),
+    "DB-FORM-010": frozenset({"DB-FORM-011", "DB-FORM-012", "DB-FORM-013", "DB-FORM-014"}),
+    "DB-FORM-013": frozenset({"DB-FORM-011", "DB-FORM-012"}),
+    "DB-FORM-018": frozenset({"DB-FORM-011", "DB-FORM-012"}),
+    "DB-FORM-012": frozenset({"DB-FORM-011"}),
+    # A certificate that is not believed, or not for that name, is shown in every handshake.
+    **dict.fromkeys(("SEC-TLS-003", "SEC-TLS-012"), frozenset({"SEC-TLS-002", "SEC-TLS-005"})),
+    "SEC-TLS-004": frozenset({"SEC-TLS-005"}),
+    # Who lets in without TLS asks for no certificate either.
+    "SEC-TLS-001": frozenset({"SEC-TLS-013", "SEC-TLS-015"}),
 }
 """Requirements that explain violations of a lower layer, or of their own, against the order of layers.
 

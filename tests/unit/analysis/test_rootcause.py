@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from analysis.rootcause import Layer, RootCause, Violation, follows_from, layer_of, regions_named, root_cause
+from graphlib import TopologicalSorter
+
+import pytest
+
+from analysis.rootcause import (
+    EXPLAINS,
+    Layer,
+    RootCause,
+    Violation,
+    follows_from,
+    layer_of,
+    regions_named,
+    root_cause,
+)
 from analysis.verdict import Finding, conclude
 
 
@@ -101,3 +114,74 @@ def test_a_verdict_has_the_lowest_layer_of_its_findings_if_all_of_them_tell():
     assert conclude(expected="", examined=1, violations=[fib, rib]).layer is Layer.RIB
     assert conclude(expected="", examined=1, violations=[fib, Finding("a", "b", "c")]).layer is None
     assert conclude(expected="", examined=1).layer is None
+
+
+# --- the database -------------------------------------------------------------------------------------------------
+
+UNSERVED = ("DB-FORM-001", "DB-FORM-004", "DB-FORM-010", "DB-FORM-011", "DB-FORM-012", "DB-FORM-018", "DB-FORM-019")
+"""What a region without its database pods shows."""
+
+
+@pytest.mark.parametrize(
+    ("cause", "layer"),
+    [
+        ("NET-ADDR-003", Layer.ADDRESSING),
+        ("NET-UNDR-004", Layer.UNDERLAY),
+        ("NET-ROUTE-008", Layer.FIB),
+        ("NET-MTU-002", Layer.MTU),
+        ("NET-POL-003", Layer.POLICY),
+        ("NET-DNS-005", Layer.DNS),
+        ("SEC-TLS-012", Layer.TLS),
+        ("SEC-TLS-009", Layer.TLS),
+        ("DB-FORM-007", Layer.SQL),
+        ("DB-FORM-009", Layer.SQL),
+        ("DB-FORM-017", Layer.SQL),
+        ("DB-FORM-022", Layer.SQL),
+    ],
+)
+def test_what_keeps_a_database_from_serving_is_named_and_not_what_it_no_longer_serves(cause, layer):
+    surviving = ("DB-SURV-001", "DB-SURV-004", "DB-SURV-010")
+    found = root_cause(violated(*UNSERVED, cause, *surviving))
+    assert found == RootCause(layer, cause, (*UNSERVED, *surviving))
+
+
+def test_a_node_that_is_not_live_is_named_before_what_is_missed_of_it():
+    assert root_cause(violated("DB-FORM-014", *UNSERVED)) == RootCause(
+        Layer.SQL, "DB-FORM-001", ("DB-FORM-014", *UNSERVED[1:])
+    )
+
+
+def test_pods_that_cannot_start_have_no_names_and_no_certificates_to_show():
+    found = root_cause(
+        violated("NET-DNS-006", "NET-DNS-008", "SEC-TLS-002", "DB-FORM-001", "DB-FORM-004", "DB-FORM-017")
+    )
+    assert found is not None
+    assert (found.requirement, len(found.explains)) == ("DB-FORM-017", 5)
+
+
+def test_names_that_do_not_resolve_are_a_cause_while_pods_run():
+    assert named("NET-DNS-006", "DB-FORM-001", "DB-FORM-010") == (Layer.DNS, "NET-DNS-006")
+
+
+def test_data_that_a_wrong_locality_spreads_badly_is_not_named_but_the_locality():
+    assert named("DB-FORM-014", "DB-FORM-003", "DB-SURV-001", "DB-SURV-005") == (Layer.SQL, "DB-FORM-003")
+
+
+def test_a_region_that_cannot_be_lost_follows_from_the_goal_of_a_zone():
+    assert named("DB-SURV-001", "DB-SURV-012") == (Layer.SQL, "DB-SURV-012")
+
+
+@pytest.mark.parametrize("beside", ["SEC-TLS-011", "SEC-TLS-008", "DB-FORM-020", "DB-FORM-023", "DB-FORM-015"])
+def test_what_nobody_is_kept_from_working_by_explains_nothing(beside):
+    cause = root_cause(violated(beside, *UNSERVED))
+    assert cause is not None
+    assert cause.requirement == "DB-FORM-001"
+    assert follows_from(Violation("DB-FORM-001"), violated(beside, *UNSERVED)) == ()
+
+
+def test_an_expired_certificate_explains_the_handshakes_that_fail():
+    assert named("SEC-TLS-002", "SEC-TLS-005", "SEC-TLS-012", *UNSERVED) == (Layer.TLS, "SEC-TLS-012")
+
+
+def test_no_two_requirements_explain_each_other():
+    TopologicalSorter(EXPLAINS).prepare()
