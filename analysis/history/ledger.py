@@ -32,9 +32,10 @@ class _Ledger:
     def __init__(self, key: str, operations: Sequence[Operation], finals: Sequence[Operation]) -> None:
         self.key = key
         self.appends = [operation for operation in operations if operation.act is Act.APPEND]
-        self.finals = _current_reads(finals)
-        self.reads = sorted([*_current_reads(operations), *self.finals], key=attrgetter("invoked"))
-        self.stale = [read for read in operations if _is_read(read) and read.stale]
+        self.finals = [read for read in finals if _is_read(read) and not read.stale]
+        during = [operation for operation in operations if _is_read(operation)]
+        self.stale = [read for read in during if read.stale]
+        self.reads = sorted([*(read for read in during if not read.stale), *self.finals], key=attrgetter("invoked"))
         self.acknowledged = {operation.value[0] for operation in self.appends if operation.result is Result.OK}
         self.attempted = {operation.value[0] for operation in self.appends if operation.result is not Result.FAILED}
         self.failed = {operation.value[0] for operation in self.appends} - self.attempted
@@ -49,8 +50,8 @@ class _Ledger:
                     f"{self.key}: no final read, so nobody knows whether its {len(self.acknowledged)} acknowledged "
                     "entries are there",
                 )
-        elif self.finals and len(differing := {frozenset(read.answer) for read in self.finals}) > 1:
-            yield from self._differing(differing)
+        elif any(read.answer != self.finals[0].answer for read in self.finals):
+            yield from self._differing({frozenset(read.answer) for read in self.finals})
         yield from self._missing()
         yield from self._unexpected()
         yield from self._repeated()
@@ -163,7 +164,9 @@ class _Ledger:
                 )
 
     def _differing(self, contents: set[frozenset[int]]) -> Iterator[Anomaly]:
-        """Regions that do not end with the same entries, where no entry that is certain tells it already."""
+        """Regions that do not end with the same entries."""
+        if len(contents) == 1:
+            return
         disputed = frozenset.union(*contents) - frozenset.intersection(*contents)
         if disputed <= self.attempted - self.acknowledged and not self._has_vanished(disputed):
             yield anomaly(
@@ -197,7 +200,3 @@ class _Ledger:
 
 def _is_read(operation: Operation) -> bool:
     return operation.act is Act.READ_LEDGER and operation.result is Result.OK
-
-
-def _current_reads(operations: Iterable[Operation]) -> list[Operation]:
-    return [operation for operation in operations if _is_read(operation) and not operation.stale]
