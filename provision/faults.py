@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from analysis.plan import Plan
@@ -42,6 +43,11 @@ class Control(Protocol):
     @property
     def plan(self) -> Plan:
         """What the environment was designed to be."""
+        ...
+
+    @property
+    def pki(self) -> Path:
+        """The folder with the keys and certificates that the environment was built with."""
         ...
 
     def run(self, place: str, argv: Sequence[str], *, text: str | None = None, check: bool = True) -> Finished:
@@ -195,6 +201,7 @@ class Fault:
         follows: requirements that may turn (violated or inconclusive) because they follow from the first.
         steps: applied in order, healed in reverse.
         confirm: tells when the fault has taken effect.
+        database: it can only be planted where the database runs.
     """
 
     name: str
@@ -204,6 +211,7 @@ class Fault:
     steps: tuple[Step, ...]
     confirm: Confirm
     follows: frozenset[str] = field(default_factory=frozenset)
+    database: bool = False
 
 
 class Planted:

@@ -24,11 +24,11 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,6 +37,7 @@ from analysis.verdict import Outcome  # noqa: E402 - the path must be set first
 from provision.faults import Fault, FaultError, Planted  # noqa: E402
 from provision.lab import launcher, state  # noqa: E402
 from provision.lab.control import LabControl, wait_for  # noqa: E402
+from provision.lab.database.condition import missing_of_database  # noqa: E402
 from provision.lab.faults import CATALOGUES  # noqa: E402
 from provision.lab.stages import Stage  # noqa: E402
 from provision.lab.topology import TOPOLOGIES  # noqa: E402
@@ -47,6 +48,8 @@ LAB_PREFIX = "prove-"
 LABS = 3
 CONFIRM_WITHIN = timedelta(seconds=20)
 HEAL_WITHIN = timedelta(seconds=30)
+DATABASE_WITHIN = timedelta(seconds=120)
+"""How long the database may take until it is whole: at the lab's start, and after a fault."""
 REPORTS = ROOT / "reports"
 EVIDENCE = "proof"
 """Folder for what is kept of runs that did not go as foreseen: a folder for each."""
@@ -56,6 +59,12 @@ LAYERS_RIGHT = 0.95
 
 SUITE_TIMEOUT = timedelta(minutes=5)
 HARMLESS = {Outcome.MET.value, Outcome.NOT_APPLICABLE.value, Outcome.NOT_COVERED.value}
+
+
+Kind: TypeAlias = tuple[str, bool]
+"""Of a lab: its profile, and whether its database runs."""
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -120,8 +129,8 @@ class SuiteRun:
 class TrialLab:
     """One lab that faults are tried in, one after the other."""
 
-    def __init__(self, profile: str, number: int, scratch: Path, evidence: Path, *, narrow: bool = False) -> None:
-        self.profile = profile
+    def __init__(self, kind: Kind, number: int, scratch: Path, evidence: Path, *, narrow: bool = False) -> None:
+        self.profile, self._database = kind
         self.name = f"{LAB_PREFIX}{os.getpid()}-{number}"
         self._reports = scratch / self.name
         self._evidence = evidence
@@ -135,9 +144,11 @@ class TrialLab:
         self._reports.mkdir(parents=True, exist_ok=True)
         self._server = SuiteServer(self._reports)
         folder = state.claim(self.name)
-        self._lab = launcher.launch(TOPOLOGIES[self.profile](self.name), folder, progress=NoProgress())
+        topology = TOPOLOGIES[self.profile](self.name, database=self._database)
+        self._lab = launcher.launch(topology, folder, progress=NoProgress())
         launcher.await_stage(self._lab, Stage.READY, progress=NoProgress())
         self._control = LabControl(self.name)
+        self._await_database()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -153,6 +164,11 @@ class TrialLab:
         if self._control is None:
             raise FaultError(f"{self.name} is not up")
         return self._control
+
+    def _await_database(self) -> None:
+        """Return once the database is whole, where there is one. Raises FaultError when it is not in time."""
+        if self._database:
+            wait_for(lambda: not missing_of_database(self.control), DATABASE_WITHIN, "the database to be whole")
 
     def suites(self, *selection: str) -> SuiteRun:
         """Run every suite on the lab, or those checks that pytest's further arguments select.
@@ -200,6 +216,7 @@ class TrialLab:
         try:
             planted.heal()
             self.control.wait_healthy(HEAL_WITHIN)
+            self._await_database()
         except FaultError as problem:
             error = f"{error}; {problem}" if error else str(problem)
         turned = run.turned if run else {}
@@ -228,33 +245,33 @@ class TrialLab:
         return kept
 
 
-class Backlog:
-    """The faults that wait for a lab, by profile. Labs go where the most are waiting for each of them."""
+class Backlog(Generic[K]):
+    """The faults that wait for a lab, by its kind. Labs go where the most are waiting for each of them."""
 
-    def __init__(self, catalogues: Mapping[str, Sequence[Fault]]) -> None:
-        self._waiting = {profile: deque(faults) for profile, faults in catalogues.items()}
+    def __init__(self, catalogues: Mapping[K, Sequence[Fault]]) -> None:
+        self._waiting = {kind: deque(faults) for kind, faults in catalogues.items()}
         self._labs = dict.fromkeys(catalogues, 0)
         self._lock = threading.Lock()
 
-    def join(self) -> tuple[str, bool] | None:
-        """A profile that needs one more lab, and whether it is the first that it gets; None when nothing waits."""
+    def join(self) -> tuple[K, bool] | None:
+        """A kind that needs one more lab, and whether it is the first that it gets; None when nothing waits."""
         with self._lock:
-            waiting = [profile for profile, faults in self._waiting.items() if faults]
+            waiting = [kind for kind, faults in self._waiting.items() if faults]
             if not waiting:
                 return None
-            profile = max(waiting, key=lambda name: len(self._waiting[name]) / (1 + self._labs[name]))
-            self._labs[profile] += 1
-            return profile, self._labs[profile] == 1
+            kind = max(waiting, key=lambda name: len(self._waiting[name]) / (1 + self._labs[name]))
+            self._labs[kind] += 1
+            return kind, self._labs[kind] == 1
 
-    def take(self, profile: str) -> Fault | None:
-        """The next fault of that profile, None when there is none left."""
+    def take(self, kind: K) -> Fault | None:
+        """The next fault of that kind, None when there is none left."""
         with self._lock:
-            return self._waiting[profile].popleft() if self._waiting[profile] else None
+            return self._waiting[kind].popleft() if self._waiting[kind] else None
 
-    def give_up(self, profile: str) -> None:
-        """Try nothing more on that profile."""
+    def give_up(self, kind: K) -> None:
+        """Try nothing more on that kind."""
         with self._lock:
-            self._waiting[profile].clear()
+            self._waiting[kind].clear()
 
 
 def prove(
@@ -268,7 +285,11 @@ def prove(
     Returns:
         what came of each fault, and by profile the requirements that are checked on an unharmed lab.
     """
-    backlog = Backlog(catalogues)
+    by_kind: dict[Kind, list[Fault]] = {}
+    for profile, faults in catalogues.items():
+        for fault in faults:
+            by_kind.setdefault((profile, fault.database), []).append(fault)
+    backlog = Backlog(by_kind)
     total = sum(map(len, catalogues.values()))
     trials: list[Trial] = []
     checked: dict[str, set[str]] = {profile: set() for profile in catalogues}
@@ -281,20 +302,21 @@ def prove(
 
         def work(number: int) -> None:
             while task := backlog.join():
-                profile, first = task
+                kind, first = task
+                profile = kind[0]
                 try:
-                    with TrialLab(profile, number, Path(scratch), evidence, narrow=narrow) as lab:
+                    with TrialLab(kind, number, Path(scratch), evidence, narrow=narrow) as lab:
                         if first and not narrow:
-                            checked[profile] = lab.unharmed()
-                        while fault := backlog.take(profile):
+                            checked[profile] |= lab.unharmed()
+                        while fault := backlog.take(kind):
                             trial = lab.try_out(fault)
                             trials.append(trial)
                             _announce(trial, len(trials), total)
                             if trial.error:
                                 break
-                except Exception as problem:  # whatever it is, the other profile goes on and the proof says so
+                except Exception as problem:  # whatever it is, the other labs go on and the proof says so
                     print(f"{profile}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
-                    backlog.give_up(profile)
+                    backlog.give_up(kind)
 
         # Daemons, so that nobody who breaks the proof off waits for a trial to end.
         threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(min(labs, total))]

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
@@ -53,6 +54,11 @@ class LabControl:
     def folder(self) -> LabFolder:
         """The lab's folder on the host."""
         return self._lab.folder
+
+    @property
+    def pki(self) -> Path:
+        """See `provision.faults.Control`."""
+        return self._lab.folder.pki
 
     @property
     def plan(self) -> Plan:

@@ -1,7 +1,7 @@
 """The database's certificates, and the Secrets by which its pods have them (environment.md 3.7).
 
-All regions trust one authority, whose key is gone as soon as all is signed. The stand-in's store has an authority of
-its own: who holds a certificate of the database cannot write there.
+All regions trust one authority, whose key stays in the lab's own folder and is in no cluster. The stand-in's store has
+an authority of its own: who holds a certificate of the database cannot write there.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def node_names(plan: DatabasePlan, region: str) -> tuple[str, ...]:
 
 def _database(home: Path, topology: LabTopology, plan: DatabasePlan) -> dict[str, list[KubeObject]]:
     authority = _authority("meshproof-lab-database", home)
+    # Off the clusters, as guides have it ("my-safe-directory"): faults sign certificates with it.
+    authority.write_key()
     root = authority.issue(SUPERUSER, usages=_CLIENT)
     secrets = {}
     for region in topology.regions:
