@@ -263,24 +263,25 @@ def expected_links(database: Database) -> list[tuple[str, str]]:
 
 
 def judge_clock_offsets(plan: Plan, database: Database) -> Verdict:
-    """DB-FORM-022: the offsets that nodes measure of each other's clocks are far from where nodes stop themselves."""
-    if is_stand_in(database):
-        return not_applicable(
-            f"clock offsets below {OFFSET_SHARE:.0%} of the maximum", lacking("limit on clock offsets")
-        )
+    """DB-FORM-022: the offsets that nodes measure of each other's clocks are far from where nodes stop themselves.
+
+    Nodes of an engine that has no such limit are held to the plan's budget for clocks.
+    """
     gaps = gap_findings(database.gaps, "nodes", "maximum_offset")
+    limit, whose = plan.budgets.clock_offset.total_seconds(), "the budget for clocks"
+    if database.maximum_offset is not None:
+        limit, whose = database.maximum_offset * OFFSET_SHARE, f"{OFFSET_SHARE:.0%} of the maximum"
+    elif not is_stand_in(database):
+        gaps.append(Finding("the database", "its greatest clock offset (--max-offset)", "it does not tell"))
     measured = [(node, abs(node.clock_offset)) for node in database.nodes if node.clock_offset is not None]
     gaps += [
         Finding(called(plan, node), "its clock offset", "it does not tell")
         for node in database.nodes
         if node.clock_offset is None and node.live is not False
     ]
-    if database.maximum_offset is None:
-        gaps.append(Finding("the database", "its greatest clock offset (--max-offset)", "it does not tell"))
-    limit = (database.maximum_offset or 0) * OFFSET_SHARE
     return conclude(
-        expected=f"clock offsets below {limit * 1000:.0f} ms, {OFFSET_SHARE:.0%} of the maximum",
-        examined=len(measured) if limit else 0,
+        expected=f"clock offsets below {limit * 1000:.0f} ms, {whose}",
+        examined=len(measured),
         what="nodes",
         violations=[
             Finding(
@@ -290,7 +291,7 @@ def judge_clock_offsets(plan: Plan, database: Database) -> Verdict:
                 "its host's clock is not synchronised",
             )
             for node, offset in measured
-            if limit and offset >= limit
+            if offset >= limit
         ],
         gaps=gaps,
         remedy="make NTP or chrony run on that node, with the same source as the others",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analysis.facts import Database, Placement, SurvivalGoal
-from analysis.members import has_primary, is_stand_in, lacking
+from analysis.members import database_of, has_primary, is_stand_in, lacking
 from analysis.plan import Plan
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import count, gap_findings, listed
@@ -20,6 +20,8 @@ from analysis.words import count, gap_findings, listed
 SPREAD = 3
 """Regions that the copies of each unit must be spread over; all, where there are fewer."""
 
+MULTI_REGION = "ALTER DATABASE ... SURVIVE REGION FAILURE, which takes three regions"
+SYNCHRONOUS = "synchronous_mode and synchronous_mode_strict in Patroni's settings, with a standby in another region"
 ZONE, REGION = "zone", "region"
 """Survival goals."""
 
@@ -149,8 +151,6 @@ def judge_spread(plan: Plan, database: Database) -> Verdict:
 def judge_region_goal(database: Database) -> Verdict:
     """The static part of DB-SURV-011: the goal "region" can be set, and where it is set the placement keeps it."""
     expected = 'the survival goal "region" is accepted, and data with that goal survives the loss of any one region'
-    if is_stand_in(database):
-        return not_applicable(expected, lacking("survival goals"))
     violations = [
         Finding(
             f"database {goal.database}",
@@ -161,10 +161,9 @@ def judge_region_goal(database: Database) -> Verdict:
         for goal in database.goals
         if goal.accepts_region is False
     ]
-    regional = {goal.database for goal in database.goals if goal.goal == REGION}
-    meant = [placement for placement in database.placement if _database_of(placement) in regional]
-    for shape, units in _by_shape(placement for placement in meant if not placement.moving):
-        if fatal := fatal_regions(shape, primary=False):
+    meant = [unit for goal in database.goals if goal.goal == REGION for unit in _units_of(goal.database, database)]
+    for shape, units in _by_shape(placement for placement in dict.fromkeys(meant) if not placement.moving):
+        if fatal := fatal_regions(shape, primary=has_primary(database)):
             violations.append(_fatal_finding(shape, units, fatal))
     return conclude(
         expected=expected,
@@ -181,43 +180,46 @@ def judge_zone_goals(plan: Plan, database: Database) -> Verdict:
     Databases that must survive a region need the goal "region"; every other one with the goal "zone" is named.
     """
     expected = "databases with the survival goal of a zone are reported, and none of them must survive a region"
-    if is_stand_in(database):
-        return not_applicable(expected, lacking("survival goals"))
-    needed = plan.database.must_survive if plan.database else ()
-    regional = [goal for goal in database.goals if goal.goal is not None]
+    needed = database_of(plan).must_survive
+    goals = {goal.database: goal for goal in database.goals}
+    examined = [goal for goal in goals.values() if goal.goal is not None or goal.database in needed]
     gaps = gap_findings(database.gaps, "goals")
-    if not regional and not gaps:
+    if not examined and not gaps:
         return not_applicable(expected, "no database has a survival goal: none was given regions")
-    zonal = [goal for goal in regional if goal.goal == ZONE]
+    violations: list[Finding] = []
+    warnings = [f"database {name} must survive a region, and is not there" for name in needed if name not in goals]
+    for goal in examined:
+        ends = _ends_with(goal, database)
+        subject, fate = f"database {goal.database}", f"its data ends with {listed(ends)}"
+        if goal.database in needed and (goal.goal == ZONE or (goal.goal is None and ends)):
+            observed = f'its goal is "{goal.goal}": {fate}' if goal.goal else f"it has no goal, and {fate}"
+            cause = "zone is what a database gets when nobody chooses" if goal.goal else None
+            violations.append(Finding(subject, 'the survival goal "region"', observed, cause))
+        elif goal.goal == ZONE:
+            warnings.append(f"{subject} cannot survive the loss of a region: {fate}")
+        elif goal.goal is None:
+            warnings.append(f"{subject} survives a region as its replicas lie today, and nothing demands that")
     return conclude(
         expected=expected,
-        examined=len(regional),
-        what="databases with a survival goal",
-        violations=[
-            Finding(
-                f"database {goal.database}",
-                'the survival goal "region", as the plan has it survive one',
-                f'its goal is "zone": {_fate(goal, database)}',
-                "zone is what a database gets when nobody chooses",
-            )
-            for goal in zonal
-            if goal.database in needed
-        ],
+        examined=len(examined),
+        what="databases",
+        violations=violations,
         gaps=gaps,
-        warnings=[
-            f"database {goal.database} cannot survive the loss of a region: {_fate(goal, database)}"
-            for goal in zonal
-            if goal.database not in needed
-        ],
-        remedy="ALTER DATABASE ... SURVIVE REGION FAILURE, with three regions, and wait for its replicas to move",
+        warnings=warnings,
+        remedy=SYNCHRONOUS if has_primary(database) else MULTI_REGION,
     )
 
 
-def _fate(goal: SurvivalGoal, database: Database) -> str:
-    """Which regions must not be lost, as its placement shows; its primary region, where that does not tell."""
-    own = [placement for placement in database.placement if _database_of(placement) == goal.database]
-    regions = sorted({region for unit in own for region in fatal_regions(shape_of(unit), primary=False)})
-    return f"its data ends with {listed(regions or [goal.primary or 'its primary region'])}"
+def _ends_with(goal: SurvivalGoal, database: Database) -> list[str]:
+    """The regions that a database must not lose, as its placement shows; by its goal, where that does not tell."""
+    shapes = [shape_of(unit) for unit in _units_of(goal.database, database)]
+    regions = sorted({region for shape in shapes for region in fatal_regions(shape, primary=has_primary(database))})
+    return regions or ([goal.primary or "its primary region"] if goal.goal == ZONE else [])
+
+
+def _units_of(name: str, database: Database) -> list[Placement]:
+    """The units that a database (in the sense of SQL) consists of; with a primary, there is but one for all of them."""
+    return [unit for unit in database.placement if has_primary(database) or _database_of(unit) == name]
 
 
 def _database_of(placement: Placement) -> str:

@@ -94,7 +94,9 @@ def gap_findings(gaps: Iterable[Gap], *parts: str) -> list[Finding]:
         parts: the fields of the family that the verdict rests on; all of them, where none is named.
     """
     concerning = (gap for gap in gaps if not (parts and gap.parts) or set(parts) & set(gap.parts))
-    return [Finding(f"{gap.region}: {gap.subject}", "to be observed", gap.error) for gap in concerning]
+    return [
+        Finding(": ".join(filter(None, (gap.region, gap.subject))), "to be observed", gap.error) for gap in concerning
+    ]
 
 
 def node_gap(node: Node, what: str, gaps: Iterable[Gap]) -> Finding:

@@ -144,15 +144,25 @@ def postgresql(plan: Plan) -> Database:
         version="PostgreSQL 18.3",
         regions=tuple(region.name for region in plan.regions),
         nodes=tuple(
-            DatabaseNode(name, m.region, f"region={m.region}", f"{m.name}:26257", True, "18.3", role, timeline=1)
+            DatabaseNode(
+                name,
+                m.region,
+                f"region={m.region}",
+                f"{m.name}:26257",
+                True,
+                "18.3",
+                role,
+                clock_offset=0.01,
+                timeline=1,
+            )
             for name, m, role in zip(names, members, roles, strict=True)
         ),
         gateways=_gateways(plan, dict(zip([region.name for region in plan.regions], names, strict=True))),
-        links=tuple(NodeLink(names[0], standby, healthy=True) for standby in names[1:]),
+        links=tuple(NodeLink(standby, names[0], healthy=True) for standby in names[1:]),
         placement=(
             Placement(
                 "instance",
-                "all data",
+                "all databases",
                 tuple(
                     Replica(name, member.region, voter=number < 2)
                     for number, (name, member) in enumerate(zip(names, members, strict=True))
@@ -161,6 +171,7 @@ def postgresql(plan: Plan) -> Database:
                 system=True,
             ),
         ),
+        goals=(SurvivalGoal("meshproof", "region", tuple(region.name for region in plan.regions), members[0].region),),
         crossings=_crossings(plan),
         health=_health(plan, "/liveness", "/readiness"),
         synchronous=True,

@@ -40,9 +40,7 @@ JUDGES = {
     "DB-SURV-011": lambda plan, db, held: placement.judge_region_goal(db),
     "DB-SURV-012": lambda plan, db, held: placement.judge_zone_goals(plan, db),
 }
-WITHOUT_STAND_IN = {
-    *("DB-FORM-005", "DB-FORM-006", "DB-FORM-007", "DB-FORM-013", "DB-FORM-022", "DB-SURV-011", "DB-SURV-012")
-}
+WITHOUT_STAND_IN = {"DB-FORM-005", "DB-FORM-006", "DB-FORM-007", "DB-FORM-013"}
 """What says nothing about the stand-in, which has nothing of the kind."""
 
 
@@ -236,7 +234,7 @@ def test_a_connection_that_nobody_tells_of_leaves_the_question_open(plan, databa
 
 def test_a_standby_must_be_connected_with_the_primary(standing_in):
     plan, database = standing_in
-    lost = change(database, "links", lambda link: None, lambda link: link.target == database.nodes[2].name)
+    lost = change(database, "links", lambda link: None, lambda link: link.source == database.nodes[2].name)
     assert formation.judge_links(plan, lost).outcome is INCONCLUSIVE
     broken = change(database, "links", lambda link: replace(link, healthy=False), lambda link: True)
     assert formation.judge_links(plan, broken).outcome is VIOLATED
@@ -248,6 +246,13 @@ def test_a_standby_must_be_connected_with_the_primary(standing_in):
 def test_clock_offsets_are_held_against_four_fifths_of_the_maximum(plan, database, offset, outcome):
     broken = change(database, "nodes", lambda node: replace(node, clock_offset=offset), lambda n: n.name == "4")
     assert formation.judge_clock_offsets(plan, broken).outcome is outcome
+
+
+@pytest.mark.parametrize(("offset", "outcome"), [(0.2, MET), (1.0, VIOLATED)])
+def test_clocks_of_the_stand_in_are_held_to_the_budget(standing_in, offset, outcome):
+    plan, database = standing_in
+    off = change(database, "nodes", lambda node: replace(node, clock_offset=offset), lambda n: n is database.nodes[1])
+    assert formation.judge_clock_offsets(plan, off).outcome is outcome
 
 
 def test_without_a_known_maximum_no_offset_is_judged(plan, database):

@@ -161,7 +161,7 @@ def test_the_stand_in_needs_a_synchronous_standby_elsewhere(standing_in):
         ),
     )
     verdict = judge_spread(plan, alone)
-    assert observed(verdict) == [f"all data (instance) in {A}: voters: 1 in {A}; others in {B} and {C}"]
+    assert observed(verdict) == [f"all databases (instance) in {A}: voters: 1 in {A}; others in {B} and {C}"]
 
 
 def test_the_stand_in_must_wait_for_its_standby(standing_in):
@@ -227,9 +227,44 @@ def test_a_database_that_must_survive_needs_the_goal_for_it(plan, database):
     assert "SURVIVE REGION FAILURE" in verdict.remedy
 
 
+def test_the_stand_in_without_a_synchronous_standby_is_told_as_what_it_cannot_survive(standing_in):
+    plan, database = standing_in
+    loose = goals(database, goal="zone")
+    loose = change(
+        loose,
+        "placement",
+        lambda placed: replace(
+            placed, replicas=tuple(replace(each, voter=each.node == placed.leader) for each in placed.replicas)
+        ),
+    )
+    verdict = judge_zone_goals(plan, loose)
+    assert verdict.outcome is VIOLATED
+    assert verdict.findings[0].observed == f'its goal is "zone": its data ends with {A}'
+    assert "synchronous_mode" in verdict.remedy
+
+
+@pytest.mark.parametrize(("voters", "outcome"), [((A, B, C), MET), ((A, A, B), VIOLATED)])
+def test_without_a_goal_the_placement_of_today_counts(plan, database, voters, outcome):
+    without = goals(database, goal=None)
+    without = replace(without, placement=(unit(*voters),))
+    verdict = judge_zone_goals(plan, without)
+    assert verdict.outcome is outcome
+    assert outcome is VIOLATED or "nothing demands that" in verdict.warnings[0]
+
+
+def test_a_database_that_is_not_there_is_remarked(plan, database):
+    gone = change(database, "goals", lambda goal: None, lambda goal: goal.database == "meshproof")
+    verdict = judge_zone_goals(plan, gone)
+    assert (verdict.outcome, verdict.warnings[0]) == (
+        MET,
+        "database meshproof must survive a region, and is not there",
+    )
+
+
 def test_without_any_goal_there_is_nothing_to_report(plan, database):
     none = change(database, "goals", lambda goal: replace(goal, goal=None))
-    assert judge_zone_goals(plan, none).outcome is Outcome.NOT_APPLICABLE
+    careless = replace(plan, database=replace(plan.database, must_survive=()))
+    assert judge_zone_goals(careless, none).outcome is Outcome.NOT_APPLICABLE
     unseen = replace(none, goals=(), gaps=(Gap(A, "survival goals", "no rights", ("goals",)),))
     assert judge_zone_goals(plan, unseen).outcome is INCONCLUSIVE
 
