@@ -2230,8 +2230,8 @@ def try_entrance(target: dict[str, Any], timeout: float, end: float) -> dict[str
             answer["heard"] = base64.b64encode(heard or b"").decode("ascii")
     except ssl.SSLCertVerificationError as error:
         answer["distrust"] = error.verify_message
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-        answer["closed"], answer["detail"] = True, "hung up without a word of TLS (%s)" % error.reason
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        answer["closed"], answer["detail"] = True, "hung up without a word of TLS"
     except ssl.SSLError as error:
         said_of_it = "%s: %s" % (error.reason, error) if error.reason else str(error)
         answer["alert" if "ALERT" in said_of_it else "detail"] = said_of_it

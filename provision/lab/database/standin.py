@@ -63,9 +63,30 @@ cp -f "${CERTIFICATES_VARIABLE}"/* {private}/certificates
 cp -f {STORE_CERTIFICATES}/* {private}/store-certificates
 chmod -R u=rwX,go= {private}
 export HOME={private} PYTHONPATH={_PACKAGES} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+{_interpreter()} -c '{_STORE_AGREED}' {CONFIGURATION}
 exec {_interpreter()} -m patroni {CONFIGURATION}
 """
     return ("sh", "-c", script)
+
+
+_STORE_AGREED = """
+import json, ssl, sys, time, urllib.request, yaml
+etcd = yaml.safe_load(open(sys.argv[1]))["etcd3"]
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    try:
+        context = ssl.create_default_context(cafile=etcd["cacert"])
+        context.load_cert_chain(etcd["cert"], etcd["key"])
+        url = "https://%s/version" % etcd["hosts"][0]
+        with urllib.request.urlopen(url, timeout=1, context=context) as answer:
+            if json.load(answer)["etcdcluster"] not in ("not_decided", "3.0.0"):
+                break
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+"""Waits until the store's members have agreed on a version. As long as they have not they say that they are of 3.0, and
+Patroni, which asks once, would speak to them as to that for good."""
 
 
 def files() -> dict[str, Path]:
