@@ -51,9 +51,16 @@ class Act(str, Enum):
 
 READS = frozenset({Act.READ_LEDGER, Act.READ_BANK, Act.READ, Act.READ_COUNTER})
 
+INSUFFICIENT, MISMATCH = "insufficient", "mismatch"
+"""Messages of operations that the database has declined: served all right, and certainly without effect."""
+
 BANK_ACCOUNTS = 8
 BANK_BALANCE = 100
 """Each account begins with so much; none may come to have less than nothing, and the sum never changes."""
+
+INSUFFICIENT, MISMATCH = "insufficient", "mismatch"
+IN_VAIN = frozenset({INSUFFICIENT, MISMATCH})
+"""Messages of operations that had certainly no effect, though nothing went wrong: too low a balance, another value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +104,8 @@ class Operation:
     stale: bool = False
     attempt: int = 1
     retry_of: int | None = None
+
+    @property
+    def declined(self) -> bool:
+        """Whether nothing went wrong, though nothing was done: there was too little to move, or another value."""
+        return self.result is Result.FAILED and self.message in (INSUFFICIENT, MISMATCH)
