@@ -25,6 +25,8 @@ from provision.environment_values import (
     DnsName,
     Duration,
     FilePath,
+    Folder,
+    HostPort,
     JumpHost,
     Memory,
     Network,
@@ -221,6 +223,25 @@ class DnsSettings(_Section):
     )
 
 
+class AccessSettings(_Section):
+    """How to log in to the database: with a certificate and its key, or with a password, all in files of their own."""
+
+    user: UserName = Field(description="whom to log in as", examples=["root"])
+    authority: FilePath = Field(
+        description="the file with the certificate of the database's authority", examples=["~/.meshproof/prod/ca.crt"]
+    )
+    certificate: FilePath | None = Field(default=None, description="the file with the user's certificate")
+    key: FilePath | None = Field(default=None, description="the file with its private key, readable by its owner only")
+    password_file: FilePath | None = Field(
+        default=None, description="the file with the user's password and nothing else, readable by its owner only"
+    )
+    addresses: dict[str, HostPort] = Field(
+        default_factory=dict,
+        description="where this machine reaches a region's database; a region without is reached from its probe pods",
+        examples=[{"us-east-1": "db-east.example.net:26257"}],
+    )
+
+
 class Database(_Section):
     """The database that is stretched over the regions."""
 
@@ -254,6 +275,21 @@ class Database(_Section):
         default=(),
         description="its databases, in the sense of SQL, that must survive the loss of a region",
         examples=[["orders"]],
+    )
+    service_account: DnsName = Field(
+        default=DatabasePlan().service_account, description="the ServiceAccount that its pods run as"
+    )
+    node_secret: DnsName = Field(
+        default=DatabasePlan().node_secret, description="the Secret with the certificates of its members"
+    )
+    client_secret: DnsName = Field(
+        default=DatabasePlan().client_secret, description="the Secret with those of the client root"
+    )
+    certificate_folder: Folder = Field(
+        default=DatabasePlan().certificate_folder, description="where its pods have their certificates"
+    )
+    access: AccessSettings | None = Field(
+        default=None, description="how to log in; without it what only the database can tell does not apply"
     )
 
 
@@ -301,6 +337,13 @@ class BudgetSettings(_Section):
     )
     clock_offset: Duration = Field(default=Budgets().clock_offset, description="between the clocks of any two nodes")
     stall: Duration = Field(default=Budgets().stall, description="how long a transfer may stand still")
+    rejoin: Duration = Field(
+        default=Budgets().rejoin,
+        description="until a region that returned takes part in the database again, with all its replicas",
+    )
+    certificate: Duration = Field(
+        default=Budgets().certificate, description="for so long every certificate must still be valid"
+    )
 
 
 class Egress(_Section):
@@ -450,6 +493,10 @@ class Environment(_Section):
             memory=database.memory,
             storage=database.storage,
             must_survive=database.must_survive,
+            service_account=database.service_account,
+            node_secret=database.node_secret,
+            client_secret=database.client_secret,
+            certificate_folder=database.certificate_folder,
         )
 
     @classmethod
@@ -518,6 +565,10 @@ class Environment(_Section):
                 "memory": plan.memory,
                 "storage": plan.storage,
                 "must_survive": plan.must_survive,
+                "service_account": plan.service_account,
+                "node_secret": plan.node_secret,
+                "client_secret": plan.client_secret,
+                "certificate_folder": plan.certificate_folder,
             }
         )
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from analysis.nearest import nearest
 from analysis.plan import Cni, Encapsulation
-from provision.environment import CLOUDS, DNS_HOST, Environment, Region
+from provision.environment import CLOUDS, DNS_HOST, AccessSettings, Environment, Region
 from provision.environment_errors import Location, Problem
 from provision.environment_values import write_port_range
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
@@ -23,6 +23,9 @@ ENCAPSULATIONS = {
     Cni.CALICO_BGP: (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.NONE),
     Cni.CILIUM_CLUSTERMESH: (Encapsulation.VXLAN, Encapsulation.GENEVE, Encapsulation.NONE),
 }
+QUORUM_REGIONS = 3
+"""So many regions it takes that a majority is left when one is lost."""
+
 LARGEST_PACKET = {"aws": 8500}
 """The largest IP packet (bytes) that a cloud's peering of networks in different regions carries."""
 
@@ -48,31 +51,37 @@ def check_plan(environment: Environment) -> Iterator[Problem]:
     yield from _named_regions(environment)
     yield from _named_roles(environment)
     yield from _outsiders(environment)
+    yield from _database(environment)
     yield from _capture(environment)
     yield from _lab(environment)
 
 
 def check_key_files(environment: Environment) -> Iterator[Problem]:
-    """The files that ssh is to use must be there, and the private key must be its owner's alone."""
-    if environment.ssh is None:
+    """The files that clients are to use must be there, and what is secret must be its owner's alone."""
+    ssh, access = environment.ssh, environment.database and environment.database.access
+    if ssh:
+        yield from _file(("ssh", "identity_file"), ssh.identity_file, "ssh", secret=True)
+        yield from _file(("ssh", "known_hosts"), ssh.known_hosts, "ssh")
+    if access:
+        at: Location = ("database", "access")
+        for key in ("authority", "certificate", "key", "password_file"):
+            secret = key in ("key", "password_file")
+            yield from _file((*at, key), getattr(access, key), "the database's client", secret=secret)
+
+
+def _file(at: Location, path: Path | None, reader: str, *, secret: bool = False) -> Iterator[Problem]:
+    if path is None:
         return
-    for key in ("identity_file", "known_hosts"):
-        path: Path | None = getattr(environment.ssh, key)
-        if path is None:
-            continue
-        try:
-            mode = path.stat().st_mode
-        except OSError as error:
-            yield Problem(
-                ("ssh", key), f"cannot be used: {error.strerror}", "a file that ssh on this machine may read", str(path)
-            )
-            continue
-        if not S_ISREG(mode):
-            yield Problem(("ssh", key), "is not a file", "a file that ssh on this machine may read", str(path))
-        elif key == "identity_file" and mode & (S_IRWXG | S_IRWXO):
-            yield Problem(
-                ("ssh", key), "may be used by others, and ssh refuses it then", f"chmod 600 {path}", str(path)
-            )
+    advice = f"a file that {reader} on this machine may read"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        yield Problem(at, f"cannot be used: {error.strerror}", advice, str(path))
+        return
+    if not S_ISREG(mode):
+        yield Problem(at, "is not a file", advice, str(path))
+    elif secret and mode & (S_IRWXG | S_IRWXO):
+        yield Problem(at, f"may be used by others, and {reader} refuses it then", f"chmod 600 {path}", str(path))
 
 
 def check_kubeconfigs(environment: Environment) -> Iterator[Problem]:
@@ -384,6 +393,8 @@ def _named_regions(environment: Environment) -> Iterator[Problem]:
     named: list[tuple[Location, str]] = []
     if environment.database:
         named += [(("database", "namespaces", name), name) for name in environment.database.namespaces]
+        addresses = environment.database.access.addresses if environment.database.access else {}
+        named += [(("database", "access", "addresses", name), name) for name in addresses]
     if environment.policy:
         named += [
             (("policy", "allow", index, "regions", place), name)
@@ -425,6 +436,56 @@ def _outsiders(environment: Environment) -> Iterator[Problem]:
                 )
 
 
+def _database(environment: Environment) -> Iterator[Problem]:
+    database, at = environment.database, ("database",)
+    if database is None:
+        return
+    if len(set(database.ports)) != 2 or len(database.ports) != 2:
+        yield Problem(
+            (*at, "ports"),
+            "are not two different ones",
+            "the port for SQL, then the console's, like [26257, 8080]",
+            ", ".join(map(str, database.ports)),
+        )
+    if database.node_secret == database.client_secret:
+        yield Problem(
+            (*at, "client_secret"),
+            "is node_secret too",
+            "a Secret of its own: members have no use for the key of the client root",
+            database.client_secret,
+        )
+    if database.must_survive and len(environment.regions) < QUORUM_REGIONS:
+        yield Problem(
+            (*at, "must_survive"),
+            f"cannot be had in {len(environment.regions)} regions: the one that is left would be no majority",
+            f"at least {QUORUM_REGIONS} regions, or no must_survive",
+            ", ".join(database.must_survive),
+        )
+    for index, name in enumerate(database.must_survive):
+        if name in database.must_survive[:index]:
+            yield Problem((*at, "must_survive", index), "is named twice", "each database once", name)
+    if database.access:
+        yield from _access(database.access, (*at, "access"))
+
+
+def _access(access: AccessSettings, at: Location) -> Iterator[Problem]:
+    either = "either certificate and key, or password_file"
+    if access.password_file and (access.certificate or access.key):
+        yield Problem((*at, "password_file"), "is there beside a certificate", either, str(access.password_file))
+    elif not access.password_file and (access.certificate is None or access.key is None):
+        missing = "key" if access.certificate else "certificate"
+        yield Problem((*at, missing), "is missing", either)
+    first: dict[tuple[str, int], str] = {}
+    for region, address in access.addresses.items():
+        if (other := first.setdefault(address, region)) != region:
+            yield Problem(
+                (*at, "addresses", region),
+                f"leads to the same place as that of {other}",
+                "an address that leads into this region, or none: its probe pods are used then",
+                "{}:{}".format(*address),
+            )
+
+
 def _capture(environment: Environment) -> Iterator[Problem]:
     if environment.probes.capture and not environment.probes.host_network:
         yield Problem(
@@ -442,6 +503,10 @@ def _lab(environment: Environment) -> Iterator[Problem]:
     for key in ("outside", "ssh"):
         if getattr(environment, key) is not None:
             yield Problem((key,), "means nothing with provider lab", f"no {key}: the lab has its own")
+    if environment.database and environment.database.access:
+        yield Problem(
+            ("database", "access"), "means nothing with provider lab", "no access: the lab logs in with its own keys"
+        )
 
 
 def _one_of(word: str, known: list[str]) -> str:

@@ -25,9 +25,9 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from provision.lab.topology import REFLECTOR_LABEL
 
-_DURATION_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
-_DURATION = re.compile(r"^(\d+(\.\d+)?(ms|s|m|h))+$")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"^(\d+(\.\d+)?(ms|s|m|h|d))+$")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _CLUSTER_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
 _DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
@@ -42,6 +42,8 @@ _MEMORY_UNITS = {"": 1} | {
 }
 _USER = re.compile(r"^[a-z_][-a-z0-9_.]{0,31}$")
 _HOST = r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?"
+_HOST_PORT = re.compile(rf"^({_HOST}):(\d{{1,5}})$")
+_FOLDER = re.compile(r"^(/[A-Za-z0-9._-]+)+$")
 _JUMP = re.compile(rf"^([a-z_][-a-z0-9_.]*@)?{_HOST}(:\d{{1,5}})?$")
 LAST_PORT = 65535
 WIDEST_SOURCE = 8
@@ -91,9 +93,9 @@ def _duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise wrong("has no unit", f"a number with ms, s, m or h, like {value}s")
+        raise wrong("has no unit", f"a number with ms, s, m, h or d, like {value}s")
     if not isinstance(value, str) or not _DURATION.match(value):
-        raise wrong("is not a duration", "numbers with ms, s, m or h, like 30s, 2ms or 1m30s")
+        raise wrong("is not a duration", "numbers with ms, s, m, h or d, like 30s, 2ms or 1m30s")
     total = timedelta()
     for number, unit in _DURATION_PART.findall(value):
         total += timedelta(**{_DURATION_UNITS[unit]: float(number)})
@@ -103,7 +105,9 @@ def _duration(value: Any) -> timedelta:
 
 
 def write_duration(value: timedelta) -> str:
-    """A duration as the file has it: 30s, 2ms."""
+    """A duration as the file has it: 30s, 2ms, 7d."""
+    if value % timedelta(days=1) == timedelta():
+        return f"{value.days}d"
     milliseconds = value / timedelta(milliseconds=1)
     return f"{milliseconds / 1000:g}s" if milliseconds % 1000 == 0 else f"{milliseconds:g}ms"
 
@@ -147,6 +151,16 @@ def _port_range(value: Any) -> tuple[int, int]:
     if first > last:
         raise wrong("ends before it begins", f"{last}-{first}")
     return first, last
+
+
+def _host_port(value: Any) -> tuple[str, int]:
+    """A host and one of its ports: "db.example.net:26257"."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        value = f"{value[0]}:{value[1]}"
+    match = _HOST_PORT.match(value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[3]) <= LAST_PORT:
+        raise wrong("is not a host with a port", f"host:port, a port from 1 to {LAST_PORT}, like db.example.net:26257")
+    return match[1], int(match[3])
 
 
 def write_port_range(value: tuple[int, int]) -> int | str:
@@ -300,6 +314,13 @@ Cpu = Annotated[int, BeforeValidator(_cpu), PlainSerializer(write_cpu), WithJson
 Memory = Annotated[
     int, BeforeValidator(_memory), PlainSerializer(write_memory), WithJsonSchema({"type": ["integer", "string"]})
 ]
+HostPort = Annotated[
+    tuple[str, int],
+    BeforeValidator(_host_port),
+    PlainSerializer(lambda value: f"{value[0]}:{value[1]}"),
+    WithJsonSchema({"type": "string", "pattern": _HOST_PORT.pattern}),
+]
+Folder = Annotated[str, _matching(_FOLDER, "a folder of a pod", "its whole path, like /cockroach/cockroach-certs")]
 OutsideName = Annotated[str, BeforeValidator(_outside_name)]
 Argument = Annotated[str, BeforeValidator(_argument)]
 Command = Annotated[tuple[Argument, ...], at_least(1, "word"), Field(json_schema_extra={"minItems": 1})]

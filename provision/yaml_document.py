@@ -25,7 +25,7 @@ _SECRET_VALUES = (
     (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"), "an AWS access key"),
     (re.compile(r"\w+://[^/\s:@]+:[^/\s@]+@"), "a password in a URL"),
 )
-_NOT_SECRET = frozenset({"pull_secret"})
+_NOT_SECRET = frozenset({"pull_secret", "node_secret", "client_secret"})
 
 
 @dataclass(frozen=True)

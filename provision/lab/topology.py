@@ -283,7 +283,8 @@ class LabTopology:
                 cpu=_DATABASE_CPU,
                 memory=_DATABASE_MEMORY,
                 storage=_DATABASE_STORAGE,
-                must_survive=(WORKLOADS_DATABASE,),
+                # With two regions, the one that is left would be no majority.
+                must_survive=(WORKLOADS_DATABASE,) if len(self.regions) > 2 else (),
             ),
             egress=EGRESS,
             underlay=UnderlayPlan(cloud=self.cloud, path_mtu=UNDERLAY_MTU, operators=(IPv4Network((OPERATOR, 32)),)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.facts import Gap, Networks
-from analysis.fleet import Capability, ClusterHandle, Fleet, Outpost, Stand
+from analysis.fleet import Capability, ClusterHandle, DatabaseAccess, Fleet, Outpost, Stand
 from analysis.plan import Cni
 from provision.identity import identify, node_addresses, refuse_one_cluster_twice
 from provision.ssh_command import node_command
@@ -58,6 +58,7 @@ class AttachProvider:
             probes_per_node=environment.probes.per_node,
             full_mesh_limit=environment.probes.full_mesh_limit,
             outposts=(*outside(environment), *nodes(environment, handles)),
+            database=database_access(environment),
         )
 
     def lasting(
@@ -98,9 +99,29 @@ def capabilities(environment: Environment) -> frozenset[Capability]:
         Capability.OUTSIDE: environment.outside,
         Capability.NODE_SHELL: environment.ssh,
         Capability.DATABASE_PODS: environment.database,
+        Capability.DATABASE: environment.database and environment.database.access,
     }
     return frozenset(
         {CNI_CAPABILITIES[environment.cni.kind], *(capability for capability, section in given.items() if section)}
+    )
+
+
+def database_access(environment: Environment) -> DatabaseAccess | None:
+    """How the file says that one logs in to the database; None where it does not."""
+    access = environment.database and environment.database.access
+    if not access:
+        return None
+
+    def text(path: Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    return DatabaseAccess(
+        user=access.user,
+        authority=str(access.authority),
+        certificate=text(access.certificate),
+        key=text(access.key),
+        password=text(access.password_file),
+        addresses=tuple((region, host, port) for region, (host, port) in access.addresses.items()),
     )
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from analysis.facts import Gap
-from analysis.fleet import Capability, Fleet, Outpost, Stand
+from analysis.fleet import Capability, DatabaseAccess, Fleet, Outpost, Stand
 from analysis.plan import Cni
 from provision.environment import Environment, lab_environment
 from provision.errors import ProvisionError, UnreachableError
@@ -179,6 +179,24 @@ def test_capabilities_follow_the_environment_file(attach: Attach) -> None:
         Capability.NODE_SHELL,
         Capability.DATABASE_PODS,
     }
+
+
+def test_the_database_is_logged_in_to_as_the_file_says(attach: Attach, tmp_path: Path) -> None:
+    access = {
+        "user": "verifier",
+        "authority": str(tmp_path / "ca.crt"),
+        "password_file": str(tmp_path / "password"),
+        "addresses": {"us-east-2": "127.0.0.1:26258"},
+    }
+    fleet = attach(database={"access": access})
+    assert {Capability.DATABASE, Capability.DATABASE_PODS} <= fleet.capabilities
+    assert fleet.database == DatabaseAccess(
+        user="verifier",
+        authority=str(tmp_path / "ca.crt"),
+        password=str(tmp_path / "password"),
+        addresses=(("us-east-2", "127.0.0.1", 26258),),
+    )
+    assert attach().database is None
 
 
 def test_operators_are_where_the_suite_runs(attach: Attach) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis.facts import COCKROACHDB, POSTGRESQL
 from analysis.plan import Budgets, Cni, DatabasePlan, Encapsulation, Plan, UnderlayPlan
 from provision.environment import AttachSettings, Environment, LabSettings, lab_environment
 from provision.environment_file import load_environment
@@ -40,7 +41,7 @@ def test_samples_are_good(path: Path) -> None:
 
 def test_the_aws_sample_is_the_published_environment() -> None:
     plan = sample("aws-calico.yaml")
-    published = aws_calico("aws-calico").plan
+    published = aws_calico("aws-calico", engine=COCKROACHDB).plan
     assert plan.cni is Cni.CALICO_BGP
     assert plan.encapsulation is Encapsulation.IPIP
     assert plan.services_routed
@@ -49,7 +50,8 @@ def test_the_aws_sample_is_the_published_environment() -> None:
     assert plan.budgets == replace(published.budgets, dns_change=plan.budgets.dns_change)
     assert plan.database is not None
     assert published.database is not None
-    assert replace(plan.database, cpu=None, memory=None) == replace(published.database, cpu=None, memory=None)
+    figures = {"cpu": None, "memory": None, "storage": None, "must_survive": ()}
+    assert replace(plan.database, **figures) == replace(published.database, **figures)
     assert plan.underlay == replace(published.underlay, path_mtu=plan.underlay.path_mtu)
     assert plan.region("us-west-1").dns_address == IPv4Address("172.22.0.10")
 
@@ -96,7 +98,8 @@ def test_a_relative_kubeconfig_starts_at_the_folder_of_the_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30s", 30), ("2ms", 0.002), ("1m30s", 90), ("1.5s", 1.5), ("1h", 3600), ("1500ms", 1.5)]
+    ("text", "seconds"),
+    [("30s", 30), ("2ms", 0.002), ("1m30s", 90), ("1.5s", 1.5), ("1h", 3600), ("2d", 172800), ("1500ms", 1.5)],
 )
 def test_durations_are_read_and_written(text: str, seconds: float) -> None:
     budgets = {"budgets": {"convergence": text}}
@@ -134,8 +137,28 @@ def test_figures_of_the_file_are_those_of_the_plan() -> None:
         },
         dns={"external_name": "www.example.net"},
         bulk_bytes=5_000_000,
-        budgets={"clock_offset": "100ms", "dns_answer": "500ms", "dns_change": "1m", "stall": "3s"},
-        database={"service": "crdb", "public_service": "crdb-sql", "replicas": 5, "cpu": "1500m", "memory": "8Gi"},
+        budgets={
+            "clock_offset": "100ms",
+            "dns_answer": "500ms",
+            "dns_change": "1m",
+            "stall": "3s",
+            "rejoin": "5m",
+            "certificate": "7d",
+        },
+        database={
+            "engine": "postgresql",
+            "service": "crdb",
+            "public_service": "crdb-sql",
+            "replicas": 5,
+            "cpu": "1500m",
+            "memory": "8Gi",
+            "storage": "50Gi",
+            "must_survive": ["orders"],
+            "service_account": "crdb",
+            "node_secret": "crdb.node",
+            "client_secret": "crdb.root",
+            "certificate_folder": "/certs",
+        },
     ).plan()
     assert plan.underlay == UnderlayPlan(
         "azure", 1400, (IPv4Network("198.51.100.20/32"), IPv4Network("203.0.113.0/28")), ((22, 22), (8000, 8010))
@@ -146,10 +169,23 @@ def test_figures_of_the_file_are_those_of_the_plan() -> None:
         dns_answer=timedelta(milliseconds=500),
         dns_change=timedelta(minutes=1),
         stall=timedelta(seconds=3),
+        rejoin=timedelta(minutes=5),
+        certificate=timedelta(days=7),
     )
     assert plan.database is not None
     assert replace(plan.database, namespaces=()) == DatabasePlan(
-        service="crdb", public_service="crdb-sql", replicas=5, cpu=1500, memory=8 << 30
+        engine=POSTGRESQL,
+        service="crdb",
+        public_service="crdb-sql",
+        replicas=5,
+        cpu=1500,
+        memory=8 << 30,
+        storage=50 << 30,
+        must_survive=("orders",),
+        service_account="crdb",
+        node_secret="crdb.node",
+        client_secret="crdb.root",
+        certificate_folder="/certs",
     )
 
 
@@ -256,6 +292,7 @@ def test_every_key_is_documented(section: str, key: str) -> None:
         "Outside": "outside",
         "Ssh": "ssh",
         "DnsSettings": "dns",
+        "AccessSettings": "database.access",
         "Database": "database",
         "PolicyIntent": "policy",
         "Flow": "policy.allow[]",

@@ -60,6 +60,15 @@ database:
   replicas: 3
   cpu: 2
   memory: 8Gi
+  storage: 50Gi
+  node_secret: cockroachdb.node
+  access:
+    user: root
+    authority: ca.crt
+    certificate: client.root.crt
+    key: client.root.key
+    addresses:
+      us-east-1: db-east.example:26257
   ports: [26257, 8080]
 policy:
   roles:
@@ -112,7 +121,9 @@ AZURE_CALICO = (
     .replace("cloud: aws", "cloud: azure")
     .replace("ipip", "vxlan")
 )
-ONLY_SSH = GOOD[: GOOD.index("outside:")] + GOOD[GOOD.index("ssh:") :]
+WITHOUT_LOGIN = GOOD[: GOOD.index("  access:")] + GOOD[GOOD.index("  ports:") :]
+ONLY_SSH = WITHOUT_LOGIN[: GOOD.index("outside:")] + WITHOUT_LOGIN[GOOD.index("ssh:") :]
+WITHOUT_PLACES = GOOD[: GOOD.index("outside:")] + "ssh:\n" + GOOD[GOOD.index("dns:") :]
 ONE_OPERATOR_RANGE = GOOD.replace("    pod_cidr: 192.168.64.0/18", "    pod_cidr: 172.31.0.0/18")
 
 HERE = "  # here"
@@ -248,6 +259,24 @@ MISTAKES = [
     Mistake("no processors", "cpu: 2", "cpu: 0" + HERE, "database.cpu", "0", "like 2 or 500m"),
     Mistake("memory in a wrong unit", "memory: 8Gi", "memory: 8GB" + HERE, "database.memory", "8GB", "like 8Gi"),
     Mistake("no replicas", "replicas: 3", "replicas: 0" + HERE, "database.replicas", "0", "from 1 to 1000"),
+    Mistake("storage in a wrong unit", "storage: 50Gi", "storage: 50GB" + HERE, "database.storage", "50GB", "like 8Gi"),
+    Mistake("misspelt engine", "database:\n  names", "database:\n  engine: cockroach" + HERE + "\n  names", "database.engine", "cockroach", "cockroachdb?"),
+    Mistake("no port for the console", "ports: [26257, 8080]", "ports: [26257]" + HERE, "database.ports", "26257", "then the console's"),
+    Mistake("one port for both", "ports: [26257, 8080]", "ports: [26257, 26257]" + HERE, "database.ports", "26257, 26257", "then the console's"),
+    Mistake("one Secret for both", "node_secret: cockroachdb.node", "node_secret: certs\n  client_secret: certs" + HERE, "database.client_secret", "certs", "no use for the key"),
+    Mistake("survival of two regions", "  storage:", "  must_survive: [orders]" + HERE + "\n  storage:", "database.must_survive", "orders", "at least 3 regions"),
+    Mistake("certificates in a relative folder", "  storage:", "  certificate_folder: certs" + HERE + "\n  storage:", "database.certificate_folder", "certs", "its whole path"),
+    Mistake("neither certificate nor password", "    certificate: client.root.crt\n    key: client.root.key\n", "", "database.access.certificate", None, "either certificate and key"),
+    Mistake("certificate without key", "    key: client.root.key\n", "", "database.access.key", None, "either certificate and key"),
+    Mistake("certificate and password", "    key: client.root.key", "    key: client.root.key\n    password_file: pw" + HERE, "database.access.password_file", "FOLDER/pw", "either certificate and key"),
+    Mistake("password in the file", "    key: client.root.key", "    password: hunter2" + HERE, "database.access.password", "(hidden, 7 characters)", "credentials belong"),
+    Mistake("no such authority", "authority: ca.crt", "authority: gone.crt" + HERE, "database.access.authority", "FOLDER/gone.crt", "the database's client on this machine may read"),
+    Mistake("database key that others may read", "key: client.root.key", "key: kubeconfig" + HERE, "database.access.key", "FOLDER/kubeconfig", "chmod 600"),
+    Mistake("misspelt region of an address", "us-east-1: db-east", "us-esat-1: db-east", "database.access.addresses.us-esat-1", "us-esat-1", "us-east-1?"),
+    Mistake("address without port", "db-east.example:26257", "db-east.example" + HERE, "database.access.addresses.us-east-1", "db-east.example", "like db.example.net:26257"),
+    Mistake("two regions at one address", "db-east.example:26257", "db.example:26257\n      us-east-2: db.example:26257" + HERE, "database.access.addresses.us-east-2", "db.example:26257", "leads into this region"),
+    Mistake("database login of a lab", "ssh:", "provider: {kind: lab}\n#", "database.access", None, "logs in with its own keys", WITHOUT_PLACES),
+    Mistake("certificates for no time", "convergence: 30s", "certificate: 30" + HERE, "budgets.certificate", "30", "like 30s"),
     Mistake("bulk transfer in words", "bulk_bytes: 4000000", "bulk_bytes: 4MB" + HERE, "bulk_bytes", "4MB", "a whole number"),
     Mistake("clock budget without unit", "convergence: 30s", "clock_offset: 250" + HERE, "budgets.clock_offset", "250", "like 250s"),
     Mistake("capture without the nodes' network", "  image:", "  host_network: false\n  capture: true" + HERE + "\n  image:", "probes.capture", "true", "host_network: true"),
@@ -292,6 +321,8 @@ MISTAKES = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    for name in ("ca.crt", "client.root.crt", "client.root.key"):
+        (tmp_path / name).touch(mode=0o600)
     return tmp_path
 
 
