@@ -40,14 +40,15 @@ class JournaledOutages:
 
     Args:
         fleet: the environment.
-        courses: how each mode is prepared; without leave to disrupt the environment it stays unused.
+        courses: how each mode is prepared; those that the fleet does not list stay unused.
     """
 
     def __init__(self, fleet: Fleet, courses: Mapping[OutageMode, Prepare]) -> None:
         self._environment = fleet.plan.name
         self._regions = {handle.region for handle in fleet.clusters}
         self._journal = journal_of(fleet)
-        self._prepare = courses if Capability.DISRUPTION in fleet.capabilities else {}
+        allowed = fleet.outage_modes if Capability.DISRUPTION in fleet.capabilities else frozenset()
+        self._prepare = {mode: prepare for mode, prepare in courses.items() if mode in allowed}
         self._handlers: dict[signal.Signals, Any] = {}
 
     @property

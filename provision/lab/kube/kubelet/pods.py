@@ -25,6 +25,9 @@ from provision.lab.kube.kubelet.volumes import Dns, Volumes, write_identity_file
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+ENDS_WITHIN_S = 2.0
+"""What a container's last output and its files may take to be cleared up, once its process has ended."""
+
 DEFAULT_GRACE_S = 30
 
 ContainerCommand = Callable[[Mapping[str, object]], list[str]]
@@ -95,6 +98,8 @@ class Pod:
         self._started = datetime.now(UTC)
         self._sandboxed = False
         self._problem: Waiting | None = None
+        self._told: KubeObject = pod
+        self._telling = asyncio.Lock()
         self._changed = asyncio.Event()
         self._delete = asyncio.Event()
         self._settled = asyncio.Event()
@@ -128,6 +133,9 @@ class Pod:
             await self._delete.wait()
             await self._settled.wait()  # a sandbox that is half made cannot be given back
             await self._stop()
+            if not self._gone.is_set():
+                await asyncio.wait({living}, timeout=ENDS_WITHIN_S)
+                await self._tell()  # how the containers ended: once the pod is gone nobody can ask
         finally:
             for task in (living, *self._ephemeral.values()):
                 task.cancel()
@@ -271,21 +279,29 @@ class Pod:
 
     async def _report(self) -> None:
         """Writes the status after each change; changes that come while one is written go into the next together."""
-        meta = self.object["metadata"]
-        known: KubeObject = self.object
         while True:
             await self._changed.wait()
             self._changed.clear()
-            status = pod_status(known, self.state(), datetime.now(UTC))
+            if not await self._tell():
+                await asyncio.sleep(RETRY_S)
+                self._changed.set()
+
+    async def _tell(self) -> bool:
+        """Writes the status as it is now; False when the API did not take it and may do so later."""
+        meta = self.object["metadata"]
+        async with self._telling:
+            status = pod_status(self._told, self.state(), datetime.now(UTC))
+            body = {"metadata": {"uid": self.uid}, "status": status}
             try:
-                body = {"metadata": {"uid": self.uid}, "status": status}
-                known = await self._node.client.patch(PODS, meta["name"], body, meta["namespace"], subresource="status")
+                self._told = await self._node.client.patch(
+                    PODS, meta["name"], body, meta["namespace"], subresource="status"
+                )
             except (NotFound, Conflict):
                 log.debug("pod %s/%s is gone: its status is not reported", meta["namespace"], meta["name"])
             except ApiError as error:
                 log.warning("status of pod %s/%s: %s", meta["namespace"], meta["name"], error)
-                await asyncio.sleep(RETRY_S)
-                self._changed.set()
+                return False
+        return True
 
     async def _remove_from_api(self) -> None:
         meta = self.object["metadata"]
