@@ -14,7 +14,7 @@ from analysis.plan import Plan
 from analysis.survival.outages import of_modes, surviving, told, unknown_of
 from analysis.survival.service import ENOUGH, Work, operations_of, service
 from analysis.verdict import Finding, Verdict
-from analysis.words import count, listed, qualified
+from analysis.words import count, gap_findings, listed, qualified
 
 LOSSES = (OutageMode.PODS, OutageMode.ISOLATION, OutageMode.POWER, OutageMode.ONE_WAY, OutageMode.HANG)
 """Modes that take a region away from the database."""
@@ -89,12 +89,17 @@ def judge_nothing_lost(plan: Plan, outages: Sequence[Outage]) -> Verdict:
 
 
 def judge_shutdown(plan: Plan, outages: Sequence[Outage]) -> Verdict:
-    """DB-SURV-013: a database pod that is told to end does so by itself, with exit code 0, in its grace period."""
-    told_to_end = of_modes(outages, (OutageMode.SHUTDOWN,))
+    """DB-SURV-013: a database pod that is told to end does so by itself, with exit code 0, in its grace period.
+
+    Pods that are scaled away to lose a region are told to end, too.
+    """
+    asked = of_modes(outages, (OutageMode.SHUTDOWN, OutageMode.PODS))
+    told_to_end = [outage for outage in asked if outage.ends or outage.mode is OutageMode.SHUTDOWN]
     violations: list[Finding] = []
     gaps: list[Finding] = []
     ends = [(outage, end) for outage in told_to_end for end in outage.ends]
     for outage in told_to_end:
+        gaps += gap_findings(outage.gaps, "ends")
         if not outage.ends:
             gaps.append(Finding(outage.name, "the end of a pod", "not seen"))
     for outage, end in ends:

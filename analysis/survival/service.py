@@ -10,8 +10,11 @@ from enum import Enum
 from itertools import pairwise
 
 from analysis.facts.outage import Moment, Outage
-from analysis.history.operation import READS, Operation, Result
+from analysis.history.operation import IN_VAIN, READS, Operation, Result
 from analysis.words import count, listed
+
+LULL_S = 2.0
+"""Clients may well be without an acknowledgement for so long, on a busy machine, with nothing being wrong."""
 
 ENOUGH = 5
 """Acknowledgements that make service: one or two may come from a connection that has not noticed yet."""
@@ -34,7 +37,7 @@ class Service:
         since: when the longest time without an acknowledgement began, from the last one before the fault on.
         until: when it ended: with an acknowledgement, or with the healing.
         resumed: whether it ended with an acknowledgement.
-        meanwhile: acknowledgements from then until the healing began.
+        meanwhile: acknowledgements from then until the healing began; from the fault on, where service hardly paused.
         tried: whether a client was at work in that time.
         afterwards: acknowledgements after the healing.
         returned: the longest time without one from the beginning of the healing to the end (s).
@@ -77,8 +80,8 @@ def service(outage: Outage, region: str, work: Work, until: Moment = Moment.HEAL
     """How the clients of that region were served; None when the outage has no beginning or no such end.
 
     The time without service is the longest between two acknowledgements from the last one before the fault to the
-    healing, because some may still come from what the fault has not reached yet. Where nobody heals, it is looked for
-    `until` a later moment.
+    healing, because some may still come from what the fault has not reached yet; it is open when nothing was
+    acknowledged from then until the healing. Where nobody heals, it is looked for `until` a later moment.
     """
     begun, healing = outage.at(Moment.BEGUN), outage.at(until)
     if begun is None or healing is None:
@@ -89,19 +92,24 @@ def service(outage: Outage, region: str, work: Work, until: Moment = Moment.HEAL
     first = 0 if steady is None else bisect_left(acknowledged, steady)
     split, end = bisect_left(acknowledged, begun), bisect_left(acknowledged, healing)
     last = acknowledged[split - 1] if split else begun
-    start, stop = max(pairwise([last, *acknowledged[split:end], healing]), key=lambda pair: pair[1] - pair[0])
+    usual = _longest(acknowledged[first:split])
+    pauses = [*pairwise([last, *acknowledged[split:end]]), (acknowledged[end - 1] if end > split else last, healing)]
+    start, stop = max(pauses, key=_length)
+    if stop == healing and len(pauses) > 1 and _length(pauses[-1]) <= max(LULL_S, 2 * usual):
+        start, stop = max(pauses[:-1], key=_length)  # the healing began between two acknowledgements
     resumed = stop < healing
+    paused = stop - start > max(LULL_S, usual)
     healed, ended = outage.at(Moment.HEALED), outage.at(Moment.ENDED)
     final = acknowledged[end:]
     return Service(
         region,
         work,
         before=split - first,
-        usual=_longest(acknowledged[first:split]),
+        usual=usual,
         since=start,
         until=stop,
         resumed=resumed,
-        meanwhile=end - bisect_left(acknowledged, stop) if resumed else 0,
+        meanwhile=end - (bisect_left(acknowledged, stop) if paused else split) if resumed else 0,
         tried=any(operation.completed > start and operation.invoked < stop for operation in operations),
         afterwards=0 if healed is None else len(acknowledged) - bisect_left(acknowledged, healed),
         returned=_longest([healing, *final, *([ended] if ended is not None and not final else [])]),
@@ -116,7 +124,7 @@ def services(outage: Outage, regions: Iterable[str], until: Moment = Moment.HEAL
 
 def errors(operations: Iterable[Operation]) -> str:
     """What kinds of errors clients saw, in words: "57P01 8, connection refused 6"; "none" for none."""
-    kinds = Counter(_error(operation) for operation in operations if operation.result is not Result.OK)
+    kinds = Counter(_error(operation) for operation in operations if went_wrong(operation))
     return listed((f"{kind} {number}" for kind, number in kinds.most_common()), limit=5) or "none"
 
 
@@ -127,11 +135,19 @@ def product(outages: Sequence[Outage]) -> str:
 
 def remark(outages: Sequence[Outage]) -> str:
     """What ran, and which errors its clients saw: the end of every verdict on outages."""
-    failed = [operation for outage in outages for operation in outage.operations if operation.result is not Result.OK]
-    seen = (
-        f"{count(len(failed), 'operation')} without success: {errors(failed)}" if failed else "no client saw an error"
-    )
+    failed = [operation for outage in outages for operation in outage.operations if went_wrong(operation)]
+    seen = f"{count(len(failed), 'operation')} with an error: {errors(failed)}" if failed else "no client saw an error"
     return f"{product(outages)}; {seen}"
+
+
+def went_wrong(operation: Operation) -> bool:
+    """Whether it ended otherwise than it should: without success, and not merely in vain."""
+    in_vain = operation.result is Result.FAILED and operation.message in IN_VAIN
+    return operation.result is not Result.OK and not in_vain
+
+
+def _length(pause: tuple[float, float]) -> float:
+    return pause[1] - pause[0]
 
 
 def _longest(times: Sequence[float]) -> float:

@@ -51,7 +51,7 @@ class Row:
 
 
 def timetable(plan: Plan, outage: Outage) -> tuple[Row, ...]:
-    """One row for reads and one for writes of every region. None when the outage has no beginning or no healing."""
+    """One row for reads and one for writes of every region; none when the outage has no beginning or no healing."""
     begun, healed, whole = (outage.at(each) for each in (Moment.BEGUN, Moment.HEALED, Moment.WHOLE))
     majority = 2 * len(outage.regions) < len(plan.regions)
     rows = []

@@ -13,7 +13,7 @@ from analysis.history.operation import Operation, Result
 from analysis.plan import Plan
 from analysis.survival.outages import of_modes, surviving, told, too_little, unknown_of
 from analysis.survival.recovery import LOSSES
-from analysis.survival.service import Service, Work, errors, operations_of, services
+from analysis.survival.service import Service, Work, errors, operations_of, services, went_wrong
 from analysis.verdict import Finding, Verdict
 from analysis.words import count, listed, qualified
 
@@ -137,9 +137,10 @@ def _sessions(outage: Outage, regions: Sequence[str]) -> tuple[list[Finding], li
 
 
 def _is_broken(operation: Operation) -> bool:
-    """Without a code, the server said nothing; without a message too, the operation was merely in vain."""
-    silent = operation.result is Result.FAILED and not operation.code and operation.message
-    return operation.result is Result.UNKNOWN or operation.code[:2] in BROKEN or bool(silent)
+    """Whether its client lost the connection or the answer; without a code, the server said nothing."""
+    return went_wrong(operation) and (
+        operation.result is Result.UNKNOWN or not operation.code or operation.code[:2] in BROKEN
+    )
 
 
 def _paths(outage: Outage, limit: float) -> list[Finding]:

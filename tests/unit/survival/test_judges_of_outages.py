@@ -15,6 +15,7 @@ from analysis.history.operation import Act, Result
 from analysis.survival.majority import judge_no_split_brain, judge_pod_each, judge_two_regions
 from analysis.survival.recovery import judge_nothing_lost, judge_rejoin, judge_shutdown
 from analysis.survival.serving import judge_isolation, judge_pods_lost, judge_primary_lost, judge_served_elsewhere
+from analysis.survival.timetable import timetable
 from analysis.survival.undisturbed import judge_control_plane, judge_no_restarts, judge_routing
 from analysis.verdict import Outcome
 from tests.unit.survival.outages_made import (
@@ -156,6 +157,33 @@ class TestServiceOfTheRest:
         judge, outages = PROMISES[requirement]
         dead = moved(outage(outages[0].mode, away=dict.fromkeys(REGIONS, NEVER)), Moment.HEALING, 30.0)
         assert judge(PLAN, [dead, *outages[1:]]).outcome is INCONCLUSIVE
+
+
+def test_a_healing_between_two_acknowledgements_is_no_pause():
+    quiet = moved(outage(away={A: MEANWHILE}), Moment.HEALING, 49.99)
+    assert judge_pods_lost(PLAN, [quiet, *IN_TURN[1:]]).outcome is MET
+    assert all(row.served and row.kept for row in timetable(PLAN, quiet) if row.region != A)
+
+
+def test_operations_in_vain_are_no_errors():
+    vain = with_operations(
+        IN_TURN[0],
+        lambda o: replace(o, result=Result.FAILED, message="mismatch", code="") if o.result is not Result.OK else o,
+    )
+    assert "no client saw an error" in judge_pods_lost(PLAN, [vain]).observed
+
+
+def test_the_timetable_has_reads_and_writes_of_every_region():
+    rows = timetable(PLAN, ISOLATED)
+    assert [(row.region, row.work.value) for row in rows] == [(r, w) for r in REGIONS for w in ("reads", "writes")]
+    lost, other = rows[1], rows[3]
+    assert (lost.budget, lost.served, lost.kept) == (None, False, True)
+    assert (other.budget, other.served, other.kept) == (30.0, True, True)
+    assert other.gap == pytest.approx(4.0, abs=0.5)
+    assert other.rejoined == pytest.approx(2.0)
+    assert other.errors == "57P01 7"
+    assert not any(row.kept for row in timetable(quick(rto=2), ISOLATED) if row.region == B)
+    assert timetable(PLAN, without(ISOLATED, Moment.HEALING)) == ()
 
 
 def test_every_region_must_be_lost_in_turn():
@@ -347,10 +375,16 @@ class TestBystanders:
         assert judge(PLAN, [replace(made, paths=lossy)]).outcome is VIOLATED
 
     def test_a_write_that_was_merely_in_vain(self, judge, made):
+        tried = {
+            "act": Act.COMPARE_AND_SET,
+            "key": "r",
+            "value": (1, 2),
+            "result": Result.FAILED,
+            "message": "mismatch",
+        }
         vain = with_operations(
-            made, lambda o: replace(o, act=Act.COMPARE_AND_SET, key="r", value=(1, 2), result=Result.FAILED)
-            if o.act is Act.READ and not int(o.invoked) % 4 else o
-        )  # fmt: skip
+            made, lambda o: replace(o, **tried) if o.act is Act.READ and not int(o.invoked) % 4 else o
+        )
         assert judge(PLAN, [vain]).outcome is MET
 
 
@@ -411,6 +445,13 @@ class TestPrimaryRegion:
 )
 def test_how_a_pod_ends(end, outcome):
     assert judge_shutdown(PLAN, [replace(SHUTDOWN, ends=(end,))]).outcome is outcome
+
+
+def test_pods_that_are_scaled_away_are_told_to_end():
+    first, *others = IN_TURN
+    ended = replace(first, ends=(PodEnd(A, "cockroachdb-0", 61.0, 137, 60.0),))
+    assert judge_shutdown(PLAN, [ended, *others]).outcome is VIOLATED
+    assert judge_shutdown(PLAN, IN_TURN).outcome is INCONCLUSIVE
 
 
 class TestServedElsewhere:
