@@ -23,6 +23,7 @@ from analysis.facts import (
     Refusal,
 )
 from analysis.plan import Encapsulation, Plan
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, unseen_regions
 
@@ -421,7 +422,14 @@ def _stalls(one: BulkTransfer, budget: float) -> Iterable[Finding]:
             "full segments are lost again and again: a hop that drops large packets, or a rate limit without a queue",
         )
     elif one.sent < one.wanted:
-        yield Finding(subject, f"{_size(one.wanted)} to arrive", f"{done}{again}", "the path carries too little")
+        # Packets of every size get through, and too few of them: that is not a matter of their size.
+        yield Finding(
+            subject,
+            f"{_size(one.wanted)} to arrive",
+            f"{done}{again}",
+            "the path carries too little",
+            Layer.ENCAPSULATION,
+        )
 
 
 def _between_regions(plan: Plan, mtu: Mtu, *, on_host: bool) -> list[PathMtu]:

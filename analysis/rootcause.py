@@ -132,6 +132,12 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "MESH-CP-014": frozenset({"NET-MTU-004"}),
     # What is fragmented or lost for its size is slow.
     **dict.fromkeys(("NET-MTU-001", "NET-MTU-002", "NET-MTU-003"), frozenset({"NET-POD-012", "NET-POD-013"})),
+    # The DNS of another cluster is a Service of it.
+    "NET-POD-008": frozenset(
+        {"NET-DNS-005", "NET-DNS-006", "NET-DNS-007", "NET-DNS-008", "NET-DNS-010", "NET-DNS-013", "NET-DNS-018"}
+    ),
+    # Pods that leave under their own addresses are seen with them, and hear nothing from name servers outside.
+    "NET-POD-009": frozenset({"NET-MTU-005", "NET-DNS-012"}),
     # Pods that cannot be placed, or lack their volume, their namespace or their keys, are not there under any name.
     **dict.fromkeys(("DB-FORM-016", "DB-FORM-017", "DB-FORM-021", "SEC-TLS-009"), _NODE_APART | _NAMES_OF_PODS),
     # An image that does not exist does not start; who is not told whom to join, or is not found, joins nobody.

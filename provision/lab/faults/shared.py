@@ -343,7 +343,8 @@ def neighbour_dropped(node: LabNode, neighbour: LabNode) -> Fault:
         requirement="NET-POD-006",
         steps=(dropped(node, f"ip saddr {node.block} ip daddr {neighbour.block}"),),
         confirm=table_is_loaded(place(node)),
-        follows=frozenset({"NET-POD-005", "NET-POD-008"}),
+        # Among the pods are those that answer for names.
+        follows=REMOTE_NAMES | {"NET-POD-005", "NET-POD-008", "NET-DNS-012", "NET-DNS-015"},
     )
 
 

@@ -7,6 +7,7 @@ from provision.faults import Command, Fault, Filter, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.faults import shared
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
+from provision.lab.faults.shared import REMOTE_NAMES
 from provision.lab.faults.steps import command_succeeds, object_says, place, table_is_loaded
 from provision.lab.topology import VXLAN_PORT
 
@@ -29,6 +30,7 @@ FAULTS: tuple[Fault, ...] = (
             for node in OHIO.nodes
         ),
         confirm=table_is_loaded(place(OHIO.nodes[-1])),
+        follows=REMOTE_NAMES,
     ),
     Fault(
         name="egress-not-masqueraded",
@@ -37,6 +39,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POD-009",
         steps=(Patch(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", {"spec": {"natOutgoing": False}}),),
         confirm=object_says(WEST.name, f"{CALICO}/ippools/default-ipv4-ippool", ("spec", "natOutgoing"), False),
+        follows=frozenset({"NET-MTU-005", "NET-DNS-012"}),
     ),
     shared.no_room_for_new_pods(OHIO.nodes[-1]),
     Fault(

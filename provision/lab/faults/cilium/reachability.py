@@ -29,6 +29,7 @@ FAULTS: tuple[Fault, ...] = (
             for node in EASTUS.nodes
         ),
         confirm=table_is_loaded(place(EASTUS.nodes[-1])),
+        follows=frozenset({"NET-DNS-018"}),
     ),
     Fault(
         name="egress-not-masqueraded",
