@@ -125,7 +125,7 @@ import json, psycopg, sys
 asked = json.load(sys.stdin)
 with psycopg.connect(
     host=asked["host"], hostaddr="127.0.0.1", port=asked["port"], user=asked["user"], dbname="postgres",
-    sslmode="verify-full", connect_timeout=5, autocommit=True, **asked["certificates"]
+    sslmode="verify-ca", connect_timeout=5, autocommit=True, **asked["certificates"]
 ) as connection:
     for statement in asked["statements"]:
         found = connection.execute(statement)

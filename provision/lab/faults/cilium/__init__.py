@@ -8,6 +8,7 @@ from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.partition import partition_faults
 from provision.lab.faults.rules import rules_faults
+from provision.lab.faults.tls import tls_faults
 from provision.lab.faults.underlay import underlay_faults
 
 FAULTS = (
@@ -22,4 +23,5 @@ FAULTS = (
     *reachability.FAULTS,
     *control.FAULTS,
     *dns_faults(LAB),
+    *tls_faults(LAB),
 )

@@ -1,0 +1,203 @@
+"""What the faults of a lab's database are made of: rules of access, files and settings of a member, certificates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from provision.faults import Confirm, Control, FaultError
+from provision.lab.database.condition import database_of, pod_place, primary_region, rows_of, run_sql
+
+PEM = serialization.Encoding.PEM
+RELOAD = "SELECT pg_reload_conf()"
+ACCESS_FILE = "pg_hba.conf"
+
+
+# --- members ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Statements that break a member, and others that mend it, each by itself.
+
+    Attributes:
+        region: the member's; "" for wherever the primary is when the fault is planted.
+    """
+
+    region: str
+    breaking: tuple[str, ...]
+    mending: tuple[str, ...]
+
+    def apply(self, control: Control) -> str:
+        """Run them; what is remembered is where."""
+        region = self.region or primary_region(control)
+        run_sql(control, region, *self.breaking)
+        return region
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Run the others where these were run."""
+        run_sql(control, memory, *self.mending)
+
+
+@dataclass(frozen=True)
+class MemberFile:
+    """Another text in a file that a member of the stand-in can write; what reads it is told afterwards.
+
+    Attributes:
+        path: in the member's container; a relative one is in the folder of its data.
+        change: from the old text to the new one; a text of None is no file.
+    """
+
+    region: str
+    path: str
+    change: Callable[[Control, str | None], str]
+    mode: int = 0o600
+
+    def apply(self, control: Control) -> str | None:
+        """Write it, and remember what it was."""
+        rows = rows_of(run_sql(control, self.region, f"SELECT pg_read_file('{self.path}', true)"))
+        before: str | None = rows[0][0]
+        self._write(control, self.change(control, before))
+        return before
+
+    def heal(self, control: Control, memory: str | None) -> None:
+        """Put the old text back, or take the file away."""
+        if memory is None:
+            run_sql(control, self.region, _program(f"rm -f {self.path}"), RELOAD)
+        else:
+            self._write(control, memory)
+
+    def _write(self, control: Control, text: str) -> None:
+        lines = "$line$" + "$line$, $line$".join(text.splitlines()) + "$line$"
+        written = (
+            f"COPY (SELECT unnest(ARRAY[{lines}])) TO PROGRAM 'cat > {self.path}; chmod {self.mode:o} {self.path}'"
+        )
+        run_sql(control, self.region, written, RELOAD)
+
+
+def access_rules(region: str, *rules: str) -> MemberFile:
+    """Rules of access that stand before those that the member has."""
+    return MemberFile(region, ACCESS_FILE, lambda _control, old: "\n".join([*rules, old or ""]) + "\n")
+
+
+def has_rule(region: str, kind: str, method: str) -> Confirm:
+    """The member has a rule of access of that kind ("hostssl") and method ("trust")."""
+    asked = f"SELECT count(*) FROM pg_hba_file_rules WHERE type = '{kind}' AND auth_method = '{method}'"  # noqa: S608
+    return lambda control: rows_of(run_sql(control, region, asked, check=False)) not in ([], [[0]])
+
+
+def in_container(region: str, breaking: str, mending: str) -> Statements:
+    """Commands that a member's own user runs in its container."""
+    return Statements(region, (_program(breaking),), (_program(mending),))
+
+
+def _program(command: str) -> str:
+    return f"COPY (SELECT 1) TO PROGRAM '{command}'"
+
+
+@dataclass(frozen=True)
+class PlainConsole:
+    """A member's console port answers in the clear who comes from those networks, as behind a proxy that ends TLS."""
+
+    region: str
+    networks: tuple[str, ...]
+
+    def apply(self, control: Control) -> str:
+        """Start the server beside the member, and lead the networks' packets to it; its pid is remembered."""
+        plan = database_of(control)
+        there = pod_place(plan, self.region)
+        begin = 'setsid "$0" -I -S -c "$1" < /dev/null > /dev/null 2>&1 & echo $!'
+        pid = control.run(there, ["sh", "-c", begin, sys.executable, _PLAIN_SERVER]).out.strip()
+        sources = ", ".join(self.networks)
+        rule = f"ip saddr {{ {sources} }} tcp dport {plan.console_port} redirect to :{_PLAIN_PORT}"
+        chain = f"chain in {{ type nat hook prerouting priority dstnat; {rule}; }}"
+        control.run(there, ["nft", "-f", "-"], text=f"table ip {_PLAIN_TABLE} {{ {chain} }}\n")
+        return pid
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Take both away."""
+        there = pod_place(database_of(control), self.region)
+        control.run(there, ["nft", "delete", "table", "ip", _PLAIN_TABLE], check=False)
+        control.run(there, ["kill", memory], check=False)
+
+
+_PLAIN_TABLE, _PLAIN_PORT = "planted_console", 18080
+_PLAIN_SERVER = f"""
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"up 1")
+http.server.ThreadingHTTPServer(("", {_PLAIN_PORT}), Answer).serve_forever()
+"""
+
+
+# --- certificates -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+def issue(
+    control: Control,
+    common_name: str,
+    names: Iterable[str],
+    *,
+    days: int = 365,
+    usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+) -> Issued:
+    """A certificate of the database's own authority, for these names and 127.0.0.1."""
+    home = control.pki / "database"
+    authority = x509.load_pem_x509_certificate((home / "ca.pem").read_bytes())
+    signer = serialization.load_pem_private_key((home / "ca-key.pem").read_bytes(), password=None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise FaultError(f"{home}/ca-key.pem: no elliptic key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    alternatives = [*(x509.DNSName(name) for name in names), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    certificate = (
+        _builder(common_name, authority.subject, key, days)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    return Issued(certificate.public_bytes(PEM), _private(key))
+
+
+def foreign_authority(name: str) -> Issued:
+    """Another authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    certificate = _builder(name, subject, key, 365).add_extension(constraints, critical=True).sign(key, hashes.SHA256())
+    return Issued(certificate.public_bytes(PEM), _private(key))
+
+
+def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=400))
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
