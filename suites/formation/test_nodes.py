@@ -18,7 +18,7 @@ from analysis.versions import judge_versions
 
 @pytest.mark.requirement("DB-FORM-001")
 def test_all_nodes_are_live(plan, facts, require):
-    """All planned database nodes are live, as many in each region as were planned."""
+    """All nine database nodes are live, three in each region."""
     require(judge_live_nodes(plan, facts.database))
 
 
@@ -48,7 +48,7 @@ def test_pods_wait_for_initialisation(facts, require):
 
 @pytest.mark.requirement("DB-FORM-007")
 def test_join_lists_name_all_nodes(plan, facts, require):
-    """The join list names all planned database nodes, correctly, in every region."""
+    """The join list names all nine database nodes, correctly, in every region."""
     require(judge_join_lists(plan, facts.workloads, facts.database))
 
 

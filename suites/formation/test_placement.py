@@ -13,7 +13,7 @@ def test_no_range_lacks_replicas(facts, require):
 
 @pytest.mark.requirement("DB-FORM-014")
 def test_replicas_are_spread_over_the_regions(plan, facts, require):
-    """The replicas of every range are spread over at least three regions, any of which can be lost."""
+    """The replicas of every range are spread over at least three regions."""
     require(judge_spread(plan, facts.database))
 
 
