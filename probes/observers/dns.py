@@ -49,6 +49,8 @@ TIMEOUT_S = 3.0
 TRIES = 2
 """A resolver asks again too; the time is counted from the first question."""
 
+SERVER_FAILURE = "SERVFAIL"
+
 OUTSIDE_TIMEOUT_S = 1.5
 WITHIN = timedelta(seconds=15)
 MEMBER_WITHIN = timedelta(seconds=12)
@@ -318,7 +320,7 @@ def _ask(
     questions = {region: list(questions_of(plan, region, listed, databases=databases)) for region in askers}
 
     def ask(cluster: Cluster, pod: ProbePod) -> list[DnsAnswer]:
-        return ask_names(cluster, pod, questions[pod.region])
+        return _ask_patiently(cluster, pod, questions[pod.region])
 
     answers: list[DnsAnswer] = []
     for pod, told in mesh.each(askers.values(), lambda pod: pod.region, ask):
@@ -342,6 +344,16 @@ def ask_names(
     if run.control_failure or "error" in run.operations[0]:
         raise ProbeError(f"{pod.identity}: {run.control_failure or run.operations[0]['error']}")
     return [read_answer(pod, each, told) for each, told in zip(questions, run.operations[0]["answers"], strict=True)]
+
+
+def _ask_patiently(cluster: Cluster, pod: ProbePod, questions: Sequence[Question]) -> list[DnsAnswer]:
+    """Ask as `ask_names`, and again what a server failed to find out: it may have lost a packet of its own."""
+    answers = ask_names(cluster, pod, questions)
+    failed = [place for place, answer in enumerate(answers) if answer.code == SERVER_FAILURE]
+    again = ask_names(cluster, pod, [questions[place] for place in failed]) if failed else []
+    for place, answer in zip(failed, again, strict=True):
+        answers[place] = answer
+    return answers
 
 
 def questions_of(plan: Plan, region: str, listed: Mapping[str, Listed], *, databases: bool) -> Iterator[Question]:

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from analysis.facts import DatabaseMember, ProbeProtocol, Purpose
+from analysis.facts import COCKROACHDB, DatabaseMember, ProbeProtocol, Purpose
 from probes.errors import ApiError
 from probes.observers.dns import (
     join_list,
@@ -64,7 +64,7 @@ def test_a_database_pod_that_says_nothing_has_no_names():
 
 @pytest.fixture
 def cilium():
-    return azure_cilium("demo")
+    return azure_cilium("demo", engine=COCKROACHDB)
 
 
 class Api:
@@ -91,7 +91,7 @@ class Api:
 
 @pytest.mark.parametrize("topology", [aws_calico, azure_cilium])
 def test_a_lab_is_listed_with_all_its_parts(topology):
-    lab = topology("demo")
+    lab = topology("demo", engine=COCKROACHDB)
     region = lab.regions[0]
     listed = list_dns(Api(lab, region), lab.plan)
     assert listed.configuration.pieces[0][0] == "coredns/Corefile"
