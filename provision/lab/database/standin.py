@@ -27,7 +27,7 @@ _PASSWD = Path(__file__).parent / "passwd"
 
 
 SYSCTLS = {"net.ipv4.tcp_syn_retries": "1"}
-"""A standby that asks for the primary at an address where nobody is any more asks again after 3 s, not after two minutes:
+"""A standby that looks for the primary at an address where nobody is any more gives up after 3 s, not two minutes:
 PostgreSQL sets no limit of its own there."""
 
 
