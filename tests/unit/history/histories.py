@@ -125,9 +125,11 @@ def correct_histories(draw, acts=tuple(Act), size=24, late=True):
     client = list(range(3))
     effects: list[tuple[float, int]] = []
     operations: list[Operation] = []
+    failed: list[Operation | None] = [None] * 3
     for number in range(draw(st.integers(1, size))):
         place = draw(st.integers(0, 2))
-        act = draw(st.sampled_from(acts))
+        again = failed[place] if draw(st.booleans()) else None
+        act = again.act if again else draw(st.sampled_from(acts))
         invoked = clock[place] + draw(st.integers(0, 3))
         completed = invoked + draw(st.integers(0, 6)) + 0.5
         result = draw(st.sampled_from([OK, OK, OK, UNKNOWN, FAILED]))
@@ -150,6 +152,12 @@ def correct_histories(draw, acts=tuple(Act), size=24, late=True):
                 result,
             )
         )
+        if again:
+            first = again.number if again.retry_of is None else again.retry_of
+            operations[-1] = replace(
+                operations[-1], key=again.key, value=again.value, retry_of=first, attempt=again.attempt + 1
+            )
+        failed[place] = operations[-1] if result is FAILED else None
         clock[place] = completed + 0.25
         if result is UNKNOWN:
             client[place] += 3
