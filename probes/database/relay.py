@@ -1,44 +1,122 @@
-"""Runs in a probe pod: joins its standard input and output to a TCP connection, `relay.py HOST PORT PATIENCE IDLE`.
+"""Runs in a probe pod: carries TCP connections over its standard input and output, `relay.py PATIENCE IDLE`.
 
-It ends when either side does, when nothing has passed for IDLE seconds, or when no connection comes about within
-PATIENCE seconds; the reason is on its standard error. Standard library only, Python 3.8 or newer.
+Both ways go frames: the connection's number, a kind, a size, and so many bytes. OPEN brings "PORT HOST", DATA what one
+side says, END the end of a connection; from here with the reason, if there was one. A connection that does not come
+about within PATIENCE seconds ends. All ends with standard input, or after IDLE seconds without a frame on it. Standard
+library only, Python 3.8 or newer.
 """
 
+from __future__ import annotations
+
 import os
-import select
 import signal
 import socket
+import struct
 import sys
+import threading
+from contextlib import suppress
 
+FRAME = struct.Struct("!IBI")
+OPEN, DATA, END = 0, 1, 2
 CHUNK = 1 << 16
+STALL = struct.pack("ll", 5, 0)
+"""Longest time that a far end may refuse to take anything: the others wait meanwhile."""
+
+saying = threading.Lock()
 
 
-def main() -> int:
-    """Connect, then copy both ways. The exit code is 1 when the connection failed or broke."""
-    host, port, patience, idle = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    signal.alarm(idle)  # whose default is to end the process
-    try:
-        with socket.create_connection((host, port), patience) as far:
-            far.settimeout(None)
-            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while True:
-                ready = select.select([0, far.fileno()], [], [])[0]
-                signal.alarm(idle)
-                if 0 in ready:
-                    said = os.read(0, CHUNK)
-                    if not said:
-                        return 0
-                    far.sendall(said)
-                if far.fileno() in ready:
+def say(number: int, kind: int, data: bytes) -> None:
+    """Write a frame to standard output, whole."""
+    frame = FRAME.pack(number, kind, len(data)) + data
+    with saying:
+        while frame:
+            frame = frame[os.write(1, frame) :]
+
+
+class Connection(threading.Thread):
+    """One connection, from its opening to its end."""
+
+    def __init__(self, number: int, host: str, port: int, patience: float) -> None:
+        super().__init__(daemon=True)
+        self.number = number
+        self.place = (host, port)
+        self.patience = patience
+        self.lock = threading.Lock()
+        self.waiting: list[bytes] = []
+        self.far: socket.socket | None = None
+        self.ended = False
+
+    def run(self) -> None:
+        """Connect, then pass on what the far end says."""
+        reason = ""
+        try:
+            with socket.create_connection(self.place, self.patience) as far:
+                self.begin(far)
+                heard = far.recv(CHUNK)
+                while heard:
+                    say(self.number, DATA, heard)
                     heard = far.recv(CHUNK)
-                    if not heard:
-                        return 0
-                    while heard:
-                        heard = heard[os.write(1, heard) :]
-    except OSError as error:
-        sys.stderr.write(error.strerror or str(error))
-        return 1
+        except OSError as error:
+            reason = error.strerror or str(error)
+        say(self.number, END, b"" if self.ended else reason.encode())
+
+    def begin(self, far: socket.socket) -> None:
+        """Say what was waiting for the connection to come about."""
+        far.settimeout(None)
+        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, STALL)
+        with self.lock:
+            self.far = far
+            far.sendall(b"".join(self.waiting))
+            if self.ended:
+                far.shutdown(socket.SHUT_RDWR)
+
+    def send(self, data: bytes) -> None:
+        """Say something to the far end, now or when it is there."""
+        with self.lock:
+            try:
+                if self.far is None:
+                    self.waiting.append(data)
+                else:
+                    self.far.sendall(data)
+            except OSError:
+                self.shut()
+
+    def end(self) -> None:
+        """The near end is gone."""
+        with self.lock:
+            self.ended = True
+            self.shut()
+
+    def shut(self) -> None:
+        """Wake whoever listens to the far end."""
+        if self.far is not None:
+            with suppress(OSError):
+                self.far.shutdown(socket.SHUT_RDWR)
+
+
+def main() -> None:
+    """Do what the frames on standard input say, until it ends."""
+    patience, idle = float(sys.argv[1]), int(sys.argv[2])
+    connections: dict[int, Connection] = {}
+    heard = sys.stdin.buffer
+    while True:
+        signal.alarm(idle)  # whose default is to end the process
+        head = heard.read(FRAME.size)
+        if len(head) < FRAME.size:
+            return
+        number, kind, size = FRAME.unpack(head)
+        data = heard.read(size)
+        if kind == OPEN:
+            port, _, host = data.decode().partition(" ")
+            connections[number] = Connection(number, host, int(port), patience)
+            connections[number].start()
+        elif number in connections:
+            if kind == DATA:
+                connections[number].send(data)
+            else:
+                connections.pop(number).end()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

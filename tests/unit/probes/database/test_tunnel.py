@@ -26,6 +26,8 @@ def api(request, make_api):
         double.behave = a_process(double)
         double.objects["/api/v1/namespaces/meshproof/pods/alpha"] = {"metadata": {}, "status": {"phase": "Running"}}
         yield double
+        for process in double.running:
+            asyncio.run_coroutine_threadsafe(process.wait(), double.loop).result(10)
 
 
 def a_process(api):
@@ -36,6 +38,8 @@ def a_process(api):
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command[1:], stdin=-1, stdout=-1, stderr=-1, close_fds=True
         )
+
+        api.running.append(process)
 
         async def say(channel, stream):
             while data := await stream.read(1000):
@@ -50,12 +54,12 @@ def a_process(api):
 
         hearing = asyncio.ensure_future(hear())
         await asyncio.gather(say(1, process.stdout), say(2, process.stderr))
-        api.ended.append(code := await process.wait())
+        code = await process.wait()
         hearing.cancel()
         if not socket.closed:
             await api.finish(code)(socket)
 
-    api.ended = []
+    api.running = []
     return behave
 
 
@@ -143,12 +147,24 @@ def test_many_connections_are_kept_apart(tunnels, far):
         end.close()
 
 
-def test_pods_take_turns(tunnels, api, far):
+def test_all_connections_of_a_region_share_one_exec(tunnels, api, far):
     doors = tunnels(pods=("alpha", "beta"))
-    for _ in range(4):
+    for _ in range(3):
         with through(doors, port_of(far)):
             far.accept()[0].close()
-    assert [pod for pod, _ in api.execs] == ["alpha", "beta"] * 2
+    assert [pod for pod, _ in api.execs] == ["alpha"]
+
+
+def test_another_pod_takes_over_when_a_relay_is_gone(tunnels, api, far):
+    doors = tunnels(pods=("alpha", "beta"))
+    with through(doors, port_of(far)) as near, far.accept()[0] as connection:
+        api.running[0].kill()
+        assert near.recv(1) == b""
+        assert "the relay ended" in doors.last_problem(EAST, "localhost", port_of(far))
+    with through(doors, port_of(far)) as near, far.accept()[0] as connection:
+        connection.sendall(b"again")
+        assert near.recv(10) == b"again"
+    assert [pod for pod, _ in api.execs] == ["alpha", "beta"]
 
 
 def test_both_ends_end_together(tunnels, api, far):
