@@ -6,6 +6,7 @@ from provision.lab.faults.cilium import addressing, control, mtu, reachability, 
 from provision.lab.faults.cilium.place import LAB
 from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.dns import dns_faults
+from provision.lab.faults.formation import formation_faults
 from provision.lab.faults.partition import partition_faults
 from provision.lab.faults.rules import rules_faults
 from provision.lab.faults.tls import tls_faults
@@ -24,4 +25,5 @@ FAULTS = (
     *control.FAULTS,
     *dns_faults(LAB),
     *tls_faults(LAB),
+    *formation_faults(LAB),
 )

@@ -1,0 +1,162 @@
+"""Faults of what a cluster holds of the database: images, volumes, room, budgets, namespaces, bindings.
+
+None of them stops the database: that is why nobody notices them before the day on which it matters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.plan import DatabasePlan
+from analysis.rootcause import Layer
+from provision.faults import Create, Delete, Fault, Patch
+from provision.lab.faults.steps import Edited, object_is_gone, object_is_there, object_says
+from provision.lab.kube.objects import DEFAULT_CLASS
+from provision.lab.manifests import STORAGE_CLASS
+from provision.lab.seed import PAUSE_IMAGE
+from provision.lab.topology import LabRegion, LabTopology
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def formation_faults(lab: LabTopology) -> tuple[Fault, ...]:
+    """All of them."""
+    first, second, *_ = lab.regions
+    plan = lab.plan.database or DatabasePlan()
+    return (
+        another_image(plan, second),
+        no_default_class(first),
+        no_room(second),
+        no_budget(plan, first),
+        budget_for_nobody(plan, second),
+        namespace_of_another_region(plan, first, second),
+        binding_of_another_namespace(plan, second),
+    )
+
+
+def another_image(plan: DatabasePlan, region: LabRegion) -> Fault:
+    """The next pod of one region will run another version."""
+    path = f"/apis/apps/v1/namespaces/{plan.namespace(region.name)}/statefulsets/{plan.service}"
+
+    def newer(stateful_set: dict[str, Any]) -> dict[str, Any]:
+        container = stateful_set["spec"]["template"]["spec"]["containers"][0]
+        changed = container | {"image": f"{container['image']}-rc.1"}
+        return {"spec": {"updateStrategy": {"type": "OnDelete"}, "template": {"spec": {"containers": [changed]}}}}
+
+    return Fault(
+        name="database-another-image",
+        summary=f"the StatefulSet of {region.name} names another image than those of the other regions",
+        layer=Layer.SQL,
+        requirement="DB-FORM-009",
+        steps=(Edited(region.name, path, newer),),
+        confirm=object_says(region.name, path, ("spec", "updateStrategy", "type"), "OnDelete"),
+        database=True,
+    )
+
+
+def no_default_class(region: LabRegion) -> Fault:
+    """Volumes that name no class would never be bound."""
+    path = f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}"
+    patch = {"metadata": {"annotations": {DEFAULT_CLASS: "false"}}}
+    return Fault(
+        name="database-no-default-class",
+        summary=f"{region.name} has no default StorageClass",
+        layer=Layer.SQL,
+        requirement="DB-FORM-016",
+        steps=(Patch(region.name, path, patch),),
+        confirm=object_says(region.name, path, ("metadata", "annotations", DEFAULT_CLASS), "false"),
+        database=True,
+    )
+
+
+def no_room(region: LabRegion) -> Fault:
+    """Other pods have taken all room of a region: a database pod that ends finds none."""
+    hogs = [_hog(node.name) for node in region.nodes]
+    return Fault(
+        name="database-no-room",
+        summary=f"pods on every node of {region.name} request more than the nodes have",
+        layer=Layer.SQL,
+        requirement="DB-FORM-017",
+        steps=tuple(Create(region.name, PODS, hog) for hog in hogs),
+        confirm=lambda control: all(
+            (control.get(region.name, f"{PODS}/{hog['metadata']['name']}") or {}).get("status", {}).get("phase")
+            == "Running"
+            for hog in hogs
+        ),
+        database=True,
+    )
+
+
+def _hog(node: str) -> dict[str, Any]:
+    """A pod that does nothing, and requests a great deal."""
+    container = {"name": "hog", "image": PAUSE_IMAGE, "resources": {"requests": {"cpu": "1000"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"hog-{node}", "namespace": "default"},
+        "spec": {"nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+
+
+def no_budget(plan: DatabasePlan, region: LabRegion) -> Fault:
+    """All database pods of a region may be evicted at once."""
+    path = _budget(plan, region)
+    return Fault(
+        name="database-no-budget",
+        summary=f"the database of {region.name} has no disruption budget",
+        layer=Layer.HYGIENE,
+        requirement="DB-FORM-020",
+        steps=(Delete(region.name, path),),
+        confirm=object_is_gone(region.name, path),
+        database=True,
+    )
+
+
+def budget_for_nobody(plan: DatabasePlan, region: LabRegion) -> Fault:
+    """A label was changed, and the budget's selector was not."""
+    path, keys = _budget(plan, region), ("spec", "selector", "matchLabels", "app")
+    patch = {"spec": {"selector": {"matchLabels": {"app": "cockroach"}}}}
+    return Fault(
+        name="database-budget-for-nobody",
+        summary=f"the disruption budget of {region.name} selects no pod of the database",
+        layer=Layer.HYGIENE,
+        requirement="DB-FORM-020",
+        steps=(Patch(region.name, path, patch),),
+        confirm=object_says(region.name, path, keys, "cockroach"),
+        database=True,
+    )
+
+
+def namespace_of_another_region(plan: DatabasePlan, region: LabRegion, other: LabRegion) -> Fault:
+    """Manifests of one region were applied in another one's cluster."""
+    name = plan.namespace(other.name)
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    return Fault(
+        name="database-namespace-elsewhere",
+        summary=f"the namespace {name} exists in the cluster of {region.name}, too",
+        layer=Layer.SQL,
+        requirement="DB-FORM-021",
+        steps=(Create(region.name, "/api/v1/namespaces", manifest),),
+        confirm=object_is_there(region.name, f"/api/v1/namespaces/{name}"),
+        database=True,
+    )
+
+
+def binding_of_another_namespace(plan: DatabasePlan, region: LabRegion) -> Fault:
+    """The published manifests were applied as they are: their bindings mean the namespace "default"."""
+    namespace, account = plan.namespace(region.name), plan.service_account
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{account}"
+    subjects = [{"kind": "ServiceAccount", "name": account, "namespace": "default"}]
+    return Fault(
+        name="database-binding-elsewhere",
+        summary=f"the RoleBinding of the database in {region.name} names the namespace default",
+        layer=Layer.HYGIENE,
+        requirement="DB-FORM-023",
+        steps=(Patch(region.name, path, {"subjects": subjects}),),
+        confirm=object_says(region.name, path, ("subjects",), subjects),
+        database=True,
+    )
+
+
+def _budget(plan: DatabasePlan, region: LabRegion) -> str:
+    return f"/apis/policy/v1/namespaces/{plan.namespace(region.name)}/poddisruptionbudgets/{plan.service}-budget"
