@@ -465,6 +465,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for profile, fault in chosen:
         catalogues.setdefault(profile, []).append(fault)
     began = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # labs end in good order, also when run in the background
     try:
         options.reports.mkdir(parents=True, exist_ok=True)
         trials, checked = prove(catalogues, max(1, options.labs), options.reports, narrow=options.narrow)
