@@ -49,7 +49,9 @@ def judge_rejoin(plan: Plan, outages: Sequence[Outage]) -> Verdict:
         anomalies, _ = history_findings([outage], DIFFERENT)
         violations += anomalies
         gaps += _idle_after_return(outage, whole)
-        warnings += _disturbed_by_return(plan, outage)
+        unserved, remarks = _disturbed_by_return(plan, outage)
+        violations += unserved
+        warnings += remarks
     return told(
         expected=f"After a region's return the database is whole again within {limit:g} s, without anybody's help",
         outages=lost,
@@ -198,12 +200,29 @@ def _idle_after_return(outage: Outage, whole: float) -> list[Finding]:
     ]
 
 
-def _disturbed_by_return(plan: Plan, outage: Outage) -> list[str]:
-    """Remarks on surviving regions whose service stood still while the lost one came back."""
-    limit = plan.budgets.stall.total_seconds()
-    told_of = (service(outage, region, work) for region in surviving(plan, outage) for work in Work)
-    return [
-        f"{outage.name}: {each.subject} stood still for {each.returned:.1f} s while the region came back"
-        for each in told_of
-        if each and each.returned > limit
+def _disturbed_by_return(plan: Plan, outage: Outage) -> tuple[list[Finding], list[str]]:
+    """Surviving regions whose service stood still while the lost one came back: longer than any outage may, or a bit.
+
+    Where no majority had survived, there was no service that the return could disturb.
+    """
+    if 2 * len(outage.regions) >= len(plan.regions):
+        return [], []
+    may, notable = plan.budgets.rto.total_seconds(), plan.budgets.stall.total_seconds()
+    told_of = [service(outage, region, work) for region in surviving(plan, outage) for work in Work]
+    stood = [each for each in told_of if each and each.returned > notable]
+    violations = [
+        Finding(
+            f"{outage.name}: {each.subject}",
+            f"served on while the region comes back, or again within {may:g} s",
+            f"not served for {each.returned:.1f} s while it came back",
+            "the return makes the others vote again, or takes a part over that it is not ready for",
+        )
+        for each in stood
+        if each.returned > may
     ]
+    remarks = [
+        f"{outage.name}: {each.subject} stood still for {each.returned:.1f} s while the region came back"
+        for each in stood
+        if each.returned <= may
+    ]
+    return violations, remarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -155,6 +156,22 @@ def _longest(times: Sequence[float]) -> float:
 
 
 def _error(operation: Operation) -> str:
+    """The kind of an error: its SQLSTATE; without one, what happened to the connection, whichever it was."""
     if operation.code:
         return operation.code
+    for kind, words in _CONNECTIONS.items():
+        if words.search(operation.message):
+            return kind
     return " ".join(operation.message.split()[:4]) or "no answer"
+
+
+_CONNECTIONS = {
+    "read-only session": re.compile(r"read-only"),
+    "no answer in time": re.compile(r"no answer"),
+    "connection lost": re.compile(r"closed|unexpected eof|reset|broken pipe|terminat", re.I),
+    "connection refused": re.compile(r"refused"),
+    "no connection in time": re.compile(r"no connection within|timeout expired|timed out", re.I),
+    "name not resolved": re.compile(r"resolve|name or service|getaddrinfo", re.I),
+    "certificate not believed": re.compile(r"certificate|verify"),
+}
+"""Kinds of trouble with connections, the more telling ones first: a client that tries several hosts tells of each."""

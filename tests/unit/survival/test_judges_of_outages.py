@@ -14,6 +14,7 @@ from analysis.fleet import OutageMode
 from analysis.history.operation import Act, Result
 from analysis.survival.majority import judge_no_split_brain, judge_pod_each, judge_two_regions
 from analysis.survival.recovery import judge_nothing_lost, judge_rejoin, judge_shutdown
+from analysis.survival.service import errors
 from analysis.survival.serving import judge_isolation, judge_pods_lost, judge_primary_lost, judge_served_elsewhere
 from analysis.survival.timetable import timetable
 from analysis.survival.undisturbed import judge_control_plane, judge_no_restarts, judge_routing
@@ -173,6 +174,27 @@ def test_operations_in_vain_are_no_errors():
     assert "no client saw an error" in judge_pods_lost(PLAN, [vain]).observed
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("57P01", "terminating connection", "57P01"),
+        ("", "", "no answer"),
+        (
+            "",
+            "a: no connection within 2.0 s; b: connection failed: session is read-only",
+            "read-only session",
+        ),
+        ("", "a: no connection within 2.0 s; b: no connection within 1.7 s", "no connection in time"),
+        ("", "consuming input failed: server closed the connection unexpectedly", "connection lost"),
+        ("", "connection to server failed: Connection refused", "connection refused"),
+        ("", "the moon is in the way today", "the moon is in"),
+    ],
+)
+def test_kinds_of_errors(code, message, kind):
+    operation = replace(ISOLATED.operations[0], result=Result.FAILED, code=code, message=message)
+    assert errors([operation]) == f"{kind} 1"
+
+
 def test_the_timetable_has_reads_and_writes_of_every_region():
     rows = timetable(PLAN, ISOLATED)
     assert [(row.region, row.work.value) for row in rows] == [(r, w) for r in REGIONS for w in ("reads", "writes")]
@@ -268,6 +290,7 @@ class TestReturn:
         verdict = judge_rejoin(PLAN, [rough])
         assert verdict.outcome is MET
         assert any("stood still" in warning for warning in verdict.warnings)
+        assert judge_rejoin(quick(rto=5), [rough]).outcome is VIOLATED
 
 
 class TestNothingLost:
