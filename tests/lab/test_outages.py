@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from analysis.fleet import OutageMode
@@ -20,7 +21,7 @@ from provision.lab.entry import Entry, environment
 from provision.outages import OutageError, OutageOrder
 from provision.outages import journal as journal_module
 from provision.outages.journal import journal_of
-from provision.provider import NoProgress, provider_for
+from provision.provider import NoProgress, allow_disruption, provider_for
 
 LOST, OTHER = "us-east-1", "us-east-2"
 POD = f"{LOST}.{LOST}.cockroachdb-0"
@@ -198,6 +199,49 @@ def test_pods_end_by_force_in_every_region_or_in_their_own_time_in_one(outages, 
     assert end.exit_code is not None
     assert end.seconds is not None
     becomes_true(lambda: running(LOST))
+
+
+def test_an_attached_environment_offers_what_its_api_can_once_that_is_allowed(lab, control, tmp_path):
+    described = yaml.safe_load(lab.folder.environment.read_text())
+    del described["provider"]
+    attached = tmp_path / "attached.yaml"
+    attached.write_text(yaml.safe_dump(described))
+    environment_file = load_environment(attached)
+    provider = provider_for(environment_file)
+    fleet = provider.up(environment_file, folder=tmp_path, progress=NoProgress())
+    assert provider.outages(fleet).modes == frozenset()
+
+    outages = provider.outages(allow_disruption(fleet, lab.state.name))
+    assert outages.modes == {OutageMode.PODS, OutageMode.POD_EACH, OutageMode.SHUTDOWN}
+    path = f"/apis/apps/v1/namespaces/{LOST}/statefulsets/cockroachdb"
+    replicas = control.get(LOST, path)["spec"]["replicas"]
+    outages.begin(OutageOrder(OutageMode.PODS, (LOST,)))
+    assert control.get(LOST, path)["spec"]["replicas"] == 0
+    outages.heal()
+    assert control.get(LOST, path)["spec"]["replicas"] == replicas
+
+
+def test_the_store_of_a_region_is_started_anew(cilium_lab):
+    described = load_environment(cilium_lab.folder.environment)
+    provider = provider_for(described)
+    fleet = provider.up(described, folder=cilium_lab.folder.path, progress=NoProgress())
+    region, control = fleet.clusters[0].region, LabControl(cilium_lab.state.name)
+
+    def stores():
+        pods = control.get(region, "/api/v1/namespaces/kube-system/pods")["items"]
+        return {
+            pod["metadata"]["uid"]
+            for pod in pods
+            if pod["metadata"].get("labels", {}).get("k8s-app") == "clustermesh-apiserver"
+        }
+
+    before = stores()
+    outages = provider.outages(fleet)
+    outages.begin(OutageOrder(OutageMode.ROUTING, (region,)))
+    outages.heal()
+    assert before
+    assert not before & stores()
+    control.wait_healthy(timedelta(seconds=60))
 
 
 def in_a_process_that_is_killed(outages, order, point):
