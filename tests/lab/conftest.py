@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.facts import COCKROACHDB
 from provision.lab import state
 from provision.lab.host import LabUnavailableError, isolation
 from provision.lab.kube.real.assets import API_SERVER, OPTION, find_assets
@@ -59,8 +60,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lab(home, request):
-    """A small lab with a name, ready; it ends with this process."""
-    topology = aws_calico(f"shared-{os.getpid()}", regions=2, nodes=2)
+    """A small lab with a name, ready, with three database members in each region; it ends with this process."""
+    topology = aws_calico(f"shared-{os.getpid()}", regions=2, nodes=2, engine=COCKROACHDB)
     assets = find_assets(request.config.getoption(OPTION)) if request.param == API_SERVER else None
     lab = launch(topology, state.claim(topology.name), progress=NoProgress(), kube_assets=assets)
     try:

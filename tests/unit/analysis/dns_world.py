@@ -57,6 +57,12 @@ def targets_of(lab: LabTopology, region: LabRegion) -> list[tuple[IPv4Address, i
     return [(node.address, region.dns_port) for node in region.nodes]
 
 
+def replicas(lab: LabTopology) -> int:
+    """Database pods in each of its regions."""
+    assert lab.plan.database is not None
+    return lab.plan.database.replicas
+
+
 def perfect_dns(lab: LabTopology) -> Dns:
     """Everything as planned."""
     answers: list[DnsAnswer] = []
@@ -102,7 +108,7 @@ def members_of(lab: LabTopology, region: LabRegion) -> list[DatabaseMember]:
     join = tuple(
         (f"cockroachdb-{number}.cockroachdb.{other.name}", other.nodes[number].block[7])
         for other in lab.regions
-        for number in range(3)
+        for number in range(replicas(lab))
     )
     return [
         DatabaseMember(
@@ -116,7 +122,7 @@ def members_of(lab: LabTopology, region: LabRegion) -> list[DatabaseMember]:
             search=(zone_of(lab.plan, region.name), "svc.cluster.local", "cluster.local"),
             ndots=5,
         )
-        for number in range(3)
+        for number in range(replicas(lab))
     ]
 
 
