@@ -44,7 +44,7 @@ from provision.environment_values import (
 )
 from provision.errors import EnvironmentSpecError
 from provision.lab.host import database_engine
-from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, Timers
+from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, DatabaseTimers, Timers
 
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 DEFAULT_BLOCK_SIZE = {Cni.CALICO_BGP: 26, Cni.CILIUM_CLUSTERMESH: 24}
@@ -83,6 +83,9 @@ class LabSettings(_Section):
     database: StrictBool = Field(
         default=False,
         description="whether the database of a lab that is brought up runs; without it, it runs when a check needs it",
+    )
+    database_timers: DatabaseTimers = Field(
+        default=DatabaseTimers.FAST, description="how soon the stand-in for CockroachDB replaces a lost primary"
     )
 
 

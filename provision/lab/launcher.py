@@ -304,6 +304,7 @@ def _write_environment(folder: LabFolder, topology: LabTopology) -> None:
             pods=topology.pods_per_node,
             timers=topology.timers,
             database=topology.database,
+            database_timers=topology.database_timers,
         ),
         kubeconfig=folder.verifier_kubeconfig,
     )

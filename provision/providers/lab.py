@@ -256,6 +256,7 @@ def _topology(environment: Environment, settings: LabSettings, *, database: bool
             timers=settings.timers,
             database=settings.database or database,
             engine=environment.database.engine if environment.database else POSTGRESQL,
+            database_timers=settings.database_timers,
         )
     except ValueError as error:
         raise ProvisionError(str(error), where=environment.name) from None
