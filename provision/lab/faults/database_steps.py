@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from typing import Any
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from provision.faults import Confirm, Control, FaultError
-from provision.lab.database.condition import database_of, pod_place, primary_region, rows_of, run_sql
+from provision.lab.control import wait_for
+from provision.lab.database.condition import (
+    ask_patroni,
+    database_of,
+    pod_place,
+    primary_region,
+    rows_of,
+    run_sql,
+)
 
 PEM = serialization.Encoding.PEM
 RELOAD = "SELECT pg_reload_conf()"
@@ -201,3 +211,155 @@ def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+# --- replication --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Other settings of replication, which all members of the stand-in have in common."""
+
+    settings: Mapping[str, Any]
+
+    def apply(self, control: Control) -> dict[str, Any]:
+        """Change them; those that they were are remembered."""
+        before = self._ask(control, "GET", None)
+        self._ask(control, "PATCH", dict(self.settings))
+        return {name: before.get(name) for name in self.settings}
+
+    def heal(self, control: Control, memory: dict[str, Any]) -> None:
+        """Put the old ones back."""
+        self._ask(control, "PATCH", memory)
+
+    def in_force(self, control: Control) -> bool:
+        """All members go by them."""
+        told = self._ask(control, "GET", None)
+        return all(told.get(name) == value for name, value in self.settings.items())
+
+    def _ask(self, control: Control, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        for region in control.plan.regions:
+            if told := ask_patroni(control, region.name, "/config", method=method, body=body):
+                return told
+        raise FaultError("no member of the database answers at its REST interface")
+
+
+@dataclass(frozen=True)
+class Reconfigured:
+    """A member that was started anew with another configuration."""
+
+    region: str
+    change: Callable[[dict[str, Any]], None]
+
+    def apply(self, control: Control) -> dict[str, Any]:
+        """Change the ConfigMap, and have the pod made anew; the old ConfigMap is remembered."""
+        before = control.get(self.region, self._path(control))
+        if before is None:
+            raise FaultError(f"{self.region}: the database has no ConfigMap")
+        ((file, text),) = before["data"].items()
+        settings = yaml.safe_load(text)
+        self.change(settings)
+        control.patch(self.region, self._path(control), {"data": {file: yaml.safe_dump(settings, sort_keys=False)}})
+        self._restart(control)
+        return before
+
+    def heal(self, control: Control, memory: dict[str, Any]) -> None:
+        """Put the old one back, and have the pod made anew once more."""
+        control.replace(self.region, self._path(control), memory)
+        self._restart(control)
+
+    def _path(self, control: Control) -> str:
+        plan = database_of(control)
+        return f"/api/v1/namespaces/{plan.namespace(self.region)}/configmaps/{plan.service}"
+
+    def _restart(self, control: Control) -> None:
+        plan = database_of(control)
+        pod = f"/api/v1/namespaces/{plan.namespace(self.region)}/pods/{plan.service}-0"
+        before = uid_of(control.get(self.region, pod))
+        control.delete(self.region, pod)
+
+        def back() -> bool:
+            found = control.get(self.region, pod)
+            return uid_of(found) not in ("", before) and is_ready(found or {})
+
+        wait_for(back, RESTART_WITHIN, f"{self.region}/{plan.service}-0 to serve with other settings")
+
+
+RESTART_WITHIN = timedelta(seconds=90)
+
+
+def uid_of(found: dict[str, Any] | None) -> str:
+    """Of an object; "" for none."""
+    return str((found or {}).get("metadata", {}).get("uid", ""))
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod says that it is."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+@dataclass(frozen=True)
+class Hung:
+    """The database's processes in a region stand still; their connections stay open."""
+
+    region: str
+
+    def apply(self, control: Control) -> None:
+        """Stop them."""
+        self._signal(control, "SIGSTOP")
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Let them go on."""
+        self._signal(control, "SIGCONT")
+
+    def _signal(self, control: Control, name: str) -> None:
+        control.run(pod_place(database_of(control), self.region), [sys.executable, "-I", "-c", _SIGNAL, name])
+
+
+_SIGNAL = """
+import os, pathlib, signal, sys
+here = os.readlink("/proc/self/ns/net")
+for folder in pathlib.Path("/proc").iterdir():
+    try:
+        words = (folder / "cmdline").read_bytes()
+        if folder.name.isdigit() and os.readlink(folder / "ns/net") == here and int(folder.name) != os.getpid():
+            if b"patroni" in words or words.startswith(b"postgres") or b"/postgres" in words:
+                os.kill(int(folder.name), getattr(signal, sys.argv[1]))
+    except OSError:
+        continue
+"""
+
+
+@dataclass(frozen=True)
+class EndsWithOthers:
+    """A script beside a member ends it as soon as it cannot reach another region's: so failures propagate."""
+
+    region: str
+    other: str
+
+    def apply(self, control: Control) -> str:
+        """Start the script; what is remembered is its pid."""
+        plan = database_of(control)
+        path = f"/api/v1/namespaces/{plan.namespace(self.other)}/pods/{plan.service}-0"
+        address = ((control.get(self.other, path) or {}).get("status") or {}).get("podIP", "")
+        begin = 'setsid "$0" -I -c "$1" "$2" "$3" "$4" < /dev/null > /dev/null 2>&1 & echo $!'
+        argv = ["sh", "-c", begin, sys.executable, _ENDS, address, str(plan.sql_port), _SIGNAL]
+        return control.run(pod_place(plan, self.region), argv).out.strip()
+
+    def heal(self, control: Control, memory: str) -> None:
+        """End the script."""
+        control.run(pod_place(database_of(control), self.region), ["kill", memory], check=False)
+
+
+_ENDS = """
+import socket, subprocess, sys, time
+address, port, script = sys.argv[1:]
+while True:
+    try:
+        socket.create_connection((address, int(port)), 1).close()
+    except OSError:
+        subprocess.run([sys.executable, "-I", "-c", script, "SIGKILL"])
+        time.sleep(60)
+    time.sleep(0.2)
+"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from provision.lab.faults.cilium import addressing, control, mtu, reachability, routing, wire
 from provision.lab.faults.cilium.place import LAB
 from provision.lab.faults.cloud import cloud_faults
+from provision.lab.faults.database import database_faults
 from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.formation import formation_faults
 from provision.lab.faults.partition import partition_faults
@@ -25,5 +26,6 @@ FAULTS = (
     *control.FAULTS,
     *dns_faults(LAB),
     *tls_faults(LAB),
+    *database_faults(LAB),
     *formation_faults(LAB),
 )
