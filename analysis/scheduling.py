@@ -221,7 +221,7 @@ def allowed_disruptions(budget: DisruptionBudget) -> int:
     """How many of the pods that it covers may go at a time, all being healthy; percentages are rounded up."""
     covered = len(budget.covers)
     if budget.max_unavailable:
-        return min(covered, _amount(budget.max_unavailable, covered))
+        return _amount(budget.max_unavailable, covered)  # as it is meant, however few pods there are today
     return max(0, covered - _amount(budget.min_available, covered)) if budget.min_available else covered
 
 
