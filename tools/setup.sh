@@ -133,7 +133,7 @@ elif [ "$(uname -s)" != Linux ]; then
     say "the lab needs Linux, and this is $(uname -s): run it in a Linux virtual machine or container."
     say "Clusters of your own can be verified from here: .venv/bin/pytest suites/ -n auto --env FILE"
 elif [ "$(uname -m)" != x86_64 ] && ! have etcd && [ ! -x "${KUBEBUILDER_ASSETS-}/etcd" ]; then
-    say "labs of the profile azure-cilium need etcd, which pip has for x86-64 only. Put one on the PATH (Debian:"
-    say "apt-get install etcd-server), or name its folder by KUBEBUILDER_ASSETS. Other labs do not need it."
+    say "labs of the profile azure-cilium, and the database of any lab, need etcd, which pip has for x86-64 only. Put one"
+    say "on the PATH (Debian: apt-get install etcd-server), or name its folder by KUBEBUILDER_ASSETS."
 fi
 $well
