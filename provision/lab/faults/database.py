@@ -100,6 +100,7 @@ def budget_too_wide(plan: DatabasePlan, region: LabRegion) -> Fault:
         "DB-FORM-020",
         Patch(region.name, path, {"spec": {"maxUnavailable": 3}}),
         confirm=object_says(region.name, path, ("spec", "maxUnavailable"), 3),
+        layer=Layer.HYGIENE,
     )
 
 

@@ -129,7 +129,7 @@ class PlainConsole:
         sources = ", ".join(self.networks)
         rule = f"ip saddr {{ {sources} }} tcp dport {plan.console_port} redirect to :{_PLAIN_PORT}"
         chain = f"chain in {{ type nat hook prerouting priority dstnat; {rule}; }}"
-        control.run(there, ["nft", "-f", "-"], text=f"table ip {_PLAIN_TABLE} {{ {chain} }}\n")
+        control.run(there, ["nft", "-f", "-"], text=f"table ip {_PLAIN_TABLE} {{\n{chain}\n}}\n")
         return pid
 
     def heal(self, control: Control, memory: str) -> None:

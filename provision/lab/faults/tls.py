@@ -213,7 +213,7 @@ def authority_key_in_secret(plan: DatabasePlan, region: LabRegion) -> Fault:
     return Fault(
         name="tls-authority-key-in-secret",
         summary=f"the authority's private key is in a Secret of {region.name}",
-        layer=Layer.TLS,
+        layer=Layer.HYGIENE,
         requirement="SEC-TLS-008",
         steps=(SecretChanged(region.name, path, with_key),),
         confirm=lambda control: "ca.key" in secret_values(control, region.name, path),
@@ -241,7 +241,7 @@ def key_for_everybody(plan: DatabasePlan, region: LabRegion) -> Fault:
     return Fault(
         name="tls-key-for-everybody",
         summary=f"the key in the database pod of {region.name} can be read by everybody there",
-        layer=Layer.TLS,
+        layer=Layer.HYGIENE,
         requirement="SEC-TLS-010",
         steps=(in_container(region.name, f"chmod 0444 {key}", f"chmod 0400 {key}"),),
         confirm=lambda _control: True,
@@ -258,11 +258,12 @@ def root_key_mounted(plan: DatabasePlan, region: LabRegion) -> Fault:
     return Fault(
         name="tls-root-key-mounted",
         summary=f"the database pod of {region.name} carries the key by which root logs in",
-        layer=Layer.TLS,
+        layer=Layer.HYGIENE,
         requirement="SEC-TLS-011",
         steps=(key,),
         confirm=lambda control: (
-            rows_of(run_sql(control, region.name, f"SELECT pg_stat_file('{path}', true) IS NOT NULL")) == [[True]]
+            rows_of(run_sql(control, region.name, f"SELECT (pg_stat_file('{path}', true)).size IS NOT NULL"))
+            == [[True]]
         ),
         database=True,
     )
@@ -302,7 +303,7 @@ def demonstration_user() -> Fault:
     return Fault(
         name="tls-demonstration-user",
         summary="a user of a guide was made, with the password that the guide prints",
-        layer=Layer.TLS,
+        layer=Layer.HYGIENE,
         requirement="SEC-TLS-014",
         steps=(
             Statements(
