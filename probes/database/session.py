@@ -6,6 +6,7 @@ replication with success (database.md, 9.5), and such a success is none.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -30,6 +31,7 @@ LOOK_EVERY = 0.5
 """Seconds between two looks for Ctrl-C while a connection waits."""
 
 LONGEST_MESSAGE = 300
+DOOR = re.compile(r"connection (?:failed|is bad): connection to server at .*?, port \d+ failed: ")
 NAME = "meshproof"
 """By which the database's own lists call our sessions."""
 
@@ -221,6 +223,6 @@ class SqlSession:
 
 
 def _words(error: psycopg.Error) -> str:
-    """The first line of what an error says."""
+    """The first line of what an error says, without the door's address, which means nothing to anybody."""
     said = error.diag.message_primary or str(error) or type(error).__name__
-    return said.strip().splitlines()[0][:LONGEST_MESSAGE]
+    return DOOR.sub("", said.strip().splitlines()[0])[:LONGEST_MESSAGE]

@@ -159,6 +159,7 @@ class _Tunnel(threading.Thread):
             self.problems[place] = str(error)
             near.close()
             return
+        self.problems[place] = ""
         self._count += 1
         self._near[self._count] = place, near
         self._ends.register(near, selectors.EVENT_READ, self._count)

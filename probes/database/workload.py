@@ -15,6 +15,9 @@ from analysis.history.operation import BANK_ACCOUNTS, BANK_BALANCE, Act
 DATABASE = "meshproof"
 """Database (in the sense of SQL) of the workloads."""
 
+ADMINISTRATION = "postgres"
+"""The one that is always there, in both engines."""
+
 TABLES = (
     "CREATE TABLE ledger (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL, entry bigint NOT NULL)",
     "CREATE TABLE bank (name text, account int, balance bigint NOT NULL, PRIMARY KEY (name, account))",

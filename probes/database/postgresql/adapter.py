@@ -18,16 +18,13 @@ from probes.database.https import Reply, ask
 from probes.database.port import Access, DatabaseError, Limits, SessionError
 from probes.database.postgresql import patroni
 from probes.database.session import SqlSession, login, open_connection
-from probes.database.workload import DATABASE, TABLES, openings
+from probes.database.workload import ADMINISTRATION, DATABASE, TABLES, openings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from analysis.fleet import Fleet
     from probes.database.dialer import Dialer
-
-ADMINISTRATION = "postgres"
-"""The database (in the sense of SQL) that is always there."""
 
 ASK_WITHIN = timedelta(seconds=3)
 CHANGE_WITHIN = timedelta(seconds=20)
@@ -187,10 +184,10 @@ class PostgreSQL:
                 door = self._dialer.door(region, member.name, self.plan.sql_port)
                 connection = open_connection(parameters, member.name, door, min(end, now + HOST_PATIENCE))
             except (SessionError, OSError) as error:
-                why = self._dialer.last_problem(region, member.name, self.plan.sql_port)
-                problems.append(f"{error}{f' ({why})' if why else ''}")
+                problems.append(self._told(region, member.name, error))
                 code = code or getattr(error, "code", "")
-                search.found(member, well=False)
+                if write:
+                    search.found(member, well=False)
                 continue
             if write:
                 search.found(member, well=True)
@@ -205,8 +202,12 @@ class PostgreSQL:
             end = time.monotonic() + within.total_seconds()
             return SqlSession(open_connection({**self._login, "dbname": ADMINISTRATION}, host, door, end))
         except (SessionError, OSError) as error:
-            why = self._dialer.last_problem(region, host, port)
-            raise SessionError(f"{error}{f' ({why})' if why else ''}", getattr(error, "code", "")) from error
+            raise SessionError(self._told(region, host, error), getattr(error, "code", "")) from error
+
+    def _told(self, region: str, host: str, error: Exception) -> str:
+        """Why no session came about: what happened at the tunnel's far end, where that is known."""
+        why = self._dialer.last_problem(region, host, self.plan.sql_port)
+        return f"{host}: {why}" if why else str(error)
 
     @contextmanager
     def anywhere(self, database: str) -> Iterator[SqlSession]:

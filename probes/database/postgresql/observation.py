@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from analysis.members import Member
 from probes.database.port import Access, DatabaseError
 from probes.database.postgresql import patroni
 from probes.database.session import SqlSession
-from probes.database.workload import DATABASE
+from probes.database.workload import ADMINISTRATION, DATABASE
 
 if TYPE_CHECKING:
     from probes.database.postgresql.adapter import PostgreSQL
@@ -74,9 +74,9 @@ class _Met:
 def observe(database: PostgreSQL) -> DatabaseFacts:
     """Everything that can be seen; what cannot is a gap."""
     gaps: list[Gap] = []
-    own = _themselves(database, gaps)
+    own = _themselves(database)
     nodes, names = _nodes(database, own, gaps)
-    met = _meet(database, names, gaps)
+    met = _meet(database, names)
     nodes = tuple(replace(node, clock_offset=_offset(node.name, met)) for node in nodes)
     strict = _strict(database, gaps)
     synchronous, isolation = _as_clients_get_it(database, strict, gaps)
@@ -87,7 +87,7 @@ def observe(database: PostgreSQL) -> DatabaseFacts:
         regions=tuple(dict.fromkeys(node.region for node in nodes if node.region)),
         nodes=nodes,
         gateways=gateways,
-        links=_links(nodes, own, names),
+        links=_links(nodes, own, names, gaps),
         placement=_placement(nodes),
         goals=_goals(database, nodes, synchronous),
         crossings=crossings,
@@ -101,16 +101,13 @@ def observe(database: PostgreSQL) -> DatabaseFacts:
 # --- what members say -----------------------------------------------------------------------------------------------
 
 
-def _themselves(database: PostgreSQL, gaps: list[Gap]) -> dict[str, tuple[patroni.Member, float | None]]:
+def _themselves(database: PostgreSQL) -> dict[str, tuple[patroni.Member, float | None]]:
     """Each member in its own words and for how long it has run, by the name that it is to have."""
     own = {}
     for member, reply in database.ask_members(database.members, patroni.MEMBER):
-        try:
+        with suppress(ValueError):  # whoever says nothing is told of by the others
             told = patroni.read_member(reply)
-        except ValueError as error:
-            gaps.append(Gap(member.region, f"{member}: what it says of itself", str(error), ("links",)))
-            continue
-        own[member.name] = told, (reply.date - told.started).total_seconds() if told.started else None
+            own[member.name] = told, (reply.date - told.started).total_seconds() if told.started else None
     return own
 
 
@@ -146,12 +143,15 @@ def _links(
     nodes: Sequence[DatabaseNode],
     own: dict[str, tuple[patroni.Member, float | None]],
     names: dict[str, str],
+    gaps: list[Gap],
 ) -> tuple[NodeLink, ...]:
     """The connection of each standby with the primary, as the primary sees it."""
     primaries = [
         (names[host], told) for host, (told, _) in own.items() if told.role is NodeRole.PRIMARY and host in names
     ]
     if len(primaries) != 1:
+        error = f"{len(primaries)} members say that they are the primary, who is to be asked"
+        gaps.append(Gap("", "replication connections", error, ("links",)))
         return ()
     [(primary, told)] = primaries
     return tuple(
@@ -212,23 +212,17 @@ def _health(database: PostgreSQL) -> tuple[HealthAnswer, ...]:
 # --- what clients find ----------------------------------------------------------------------------------------------
 
 
-def _meet(database: PostgreSQL, names: dict[str, str], gaps: list[Gap]) -> dict[str, _Met]:
-    """A session with each member; whom it was with, by the member's name."""
+def _meet(database: PostgreSQL, names: dict[str, str]) -> dict[str, _Met]:
+    """A session with each member that lets one in; whom it was with, by the member's name."""
 
-    def meet(member: Member) -> _Met | DatabaseError:
+    def meet(member: Member) -> _Met | None:
         try:
-            with closing(database.session(member.region, (member,), "postgres", within=WITHIN)) as session:
+            with closing(database.session(member.region, (member,), ADMINISTRATION, within=WITHIN)) as session:
                 return _who(session)
-        except DatabaseError as error:
-            return error
+        except DatabaseError:
+            return None
 
-    met = {}
-    for member, found in _at_once(meet, database.members):
-        if isinstance(found, _Met):
-            met[names.get(member.name, str(member))] = found
-        else:
-            gaps.append(Gap(member.region, f"{member}: a session", str(found), ("gateways",)))
-    return met
+    return {names.get(member.name, str(member)): met for member, met in _at_once(meet, database.members) if met}
 
 
 def _who(session: SqlSession) -> _Met:
@@ -246,7 +240,7 @@ def _offset(name: str, met: dict[str, _Met]) -> float | None:
 def _as_clients_get_it(database: PostgreSQL, strict: bool | None, gaps: list[Gap]) -> tuple[bool | None, str]:
     """Whether a commit waits for another region, and the isolation, both as sessions get them without asking."""
     try:
-        with database.anywhere("postgres") as session:
+        with database.anywhere(ADMINISTRATION) as session:
             [(standbys, commit)] = session.query(DURABILITY, within=WITHIN)
             [(isolation,)] = session.query("SHOW default_transaction_isolation", within=WITHIN)
     except DatabaseError as error:
@@ -269,9 +263,12 @@ def _served(
     except DatabaseError as error:
         gaps.append(Gap("", "a table to write to", str(error), ("crossings",)))
         return tuple(replace(gateway, written=False, detail=gateway.detail or str(error)) for gateway in entered), ()
+    reading = {crossing.read_in for crossing in crossings if crossing.seen is not None}
     return tuple(
         replace(
             gateway,
+            # A client goes on to the next member where that of its region does not answer.
+            read=gateway.region in reading or gateway.read,
             written=gateway.region not in refused,
             detail=gateway.detail or refused.get(gateway.region, ""),
         )
