@@ -182,6 +182,7 @@ def test_pods_that_request_nothing_are_remarked(plan, held):
     ("most", "least", "allowed"),
     [
         ("1", "", 1),
+        ("5", "", 5),
         ("2", "", 2),
         ("33%", "", 1),
         ("34%", "", 2),
