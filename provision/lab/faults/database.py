@@ -35,7 +35,7 @@ FORMED = frozenset(f"DB-FORM-{number:03}" for number in (1, 2, 3, 8, 9, 10, 11, 
 KNOCKED = frozenset(f"SEC-TLS-{number:03}" for number in (1, 2, 5, 6, 13, 14, 15))
 """What is seen at the entrances of a pod, and not where nobody answers."""
 
-SURVIVAL = frozenset(f"DB-SURV-{number:03}" for number in (1, 2, 3, 4, 5, 6, 7, 10, 11, 13, 14))
+SURVIVAL = frozenset(f"DB-SURV-{number:03}" for number in (1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14))
 """What outages show: one that goes wrong shows in several."""
 
 DOWN = FORMED | KNOCKED | SURVIVAL | {"DB-FORM-004", "DB-FORM-015", "DB-FORM-020", "SEC-TLS-008", "SEC-TLS-010"}
@@ -59,6 +59,7 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
         writes_refused(),
         stale_reads(second),
         synchronous_off(),
+        goal_of_a_zone(),
         failover_off("database-failover-off", "DB-SURV-001"),
         failover_off("database-primary-not-replaced", "DB-SURV-011"),
         failover_off("database-region-does-not-rejoin", "DB-SURV-004"),
@@ -273,6 +274,18 @@ def synchronous_off() -> Fault:
     )
 
 
+def goal_of_a_zone() -> Fault:
+    """Writes go on without a synchronous standby when there is none: the stand-in's goal is that of a zone then."""
+    return _replicated(
+        "database-goal-of-a-zone",
+        "the database goes on without any other region when it has lost them",
+        "DB-SURV-012",
+        {"synchronous_mode_strict": False},
+        follows=SURVIVAL | {"DB-FORM-014"},
+        layer=Layer.SQL,
+    )
+
+
 def failover_off(name: str, requirement: str) -> Fault:
     """Nobody takes over from a lost primary, and a lost member is not started again."""
     return _replicated(
@@ -387,10 +400,16 @@ def clients_kept_at_home(lab: LabTopology, region: LabRegion) -> Fault:
 
 
 def _replicated(
-    name: str, summary: str, requirement: str, settings: dict[str, Any], *, follows: frozenset[str] = SURVIVAL
+    name: str,
+    summary: str,
+    requirement: str,
+    settings: dict[str, Any],
+    *,
+    follows: frozenset[str] = SURVIVAL,
+    layer: Layer | None = None,
 ) -> Fault:
     step = Replication(settings)
-    return _fault(name, summary, requirement, step, confirm=step.in_force, follows=follows)
+    return _fault(name, summary, requirement, step, confirm=step.in_force, follows=follows, layer=layer)
 
 
 def _fault(

@@ -5,11 +5,12 @@ None of them stops the database: that is why nobody notices them before the day 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
-from provision.faults import Create, Delete, Fault, Patch
+from provision.faults import Control, Create, Delete, Fault, FaultError, Patch
 from provision.lab.faults.steps import Edited, object_is_gone, object_is_there, object_says
 from provision.lab.kube.objects import DEFAULT_CLASS
 from provision.lab.manifests import STORAGE_CLASS
@@ -26,6 +27,7 @@ def formation_faults(lab: LabTopology) -> tuple[Fault, ...]:
     return (
         another_image(plan, second),
         no_default_class(first),
+        two_on_a_node(plan, second),
         no_room(second),
         no_budget(plan, first),
         budget_for_nobody(plan, second),
@@ -65,6 +67,61 @@ def no_default_class(region: LabRegion) -> Fault:
         requirement="DB-FORM-016",
         steps=(Patch(region.name, path, patch),),
         confirm=object_says(region.name, path, ("metadata", "annotations", DEFAULT_CLASS), "false"),
+        database=True,
+    )
+
+
+@dataclass(frozen=True)
+class PodBeside:
+    """A pod of the database on the node of another one, from its image; it waits there, and is part of no Service.
+
+    Attributes:
+        pods: path of the namespace's pods.
+        standing: name of the pod that is there.
+        name: of the new one.
+    """
+
+    region: str
+    pods: str
+    standing: str
+    name: str
+
+    def apply(self, control: Control) -> None:
+        """Make it."""
+        standing = control.get(self.region, f"{self.pods}/{self.standing}")
+        if standing is None:
+            raise FaultError(f"{self.region}: there is no pod {self.standing} to put another beside")
+        image = standing["spec"]["containers"][0]["image"]
+        container = {"name": "cockroachdb", "image": image, "command": ["sleep", "infinity"]}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": standing["metadata"]["namespace"]},
+            "spec": {
+                "nodeName": standing["spec"]["nodeName"],
+                "containers": [container],
+                "terminationGracePeriodSeconds": 0,
+            },
+        }
+        control.create(self.region, self.pods, manifest)
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Remove it."""
+        control.delete(self.region, f"{self.pods}/{self.name}")
+
+
+def two_on_a_node(plan: DatabasePlan, region: LabRegion) -> Fault:
+    """A second pod of one region was put on the node of the first."""
+    pods = f"/api/v1/namespaces/{plan.namespace(region.name)}/pods"
+    name = f"{plan.service}-{plan.replicas}"
+    return Fault(
+        name="database-two-on-a-node",
+        summary=f"two database pods of {region.name} are on the same node",
+        layer=Layer.HYGIENE,
+        requirement="DB-FORM-015",
+        steps=(PodBeside(region.name, pods, f"{plan.service}-0", name),),
+        confirm=object_is_there(region.name, f"{pods}/{name}"),
+        follows=frozenset({"DB-FORM-020"}),
         database=True,
     )
 
