@@ -221,7 +221,7 @@ def database_stand_in(topology: LabTopology) -> tuple[tuple[str, str], ...]:
     """What plays CockroachDB in a lab whose database runs; nothing where it is CockroachDB itself."""
     if not topology.database or topology.engine != POSTGRESQL:
         return ()
-    return (("database", f"{standin.versions()} in place of CockroachDB"),)
+    return (("database", f"{standin.version_of_member()} and {_version('etcd')} in place of CockroachDB"),)
 
 
 def _settings(environment: Environment) -> LabSettings:

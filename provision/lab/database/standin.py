@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from provision.lab.database.patroni import Folders
-from provision.lab.host import LabUnavailableError
+from provision.lab.host import LabUnavailableError, etcd_program
 
 MEMBER_IMAGE_NAME, STORE_IMAGE = "meshproof/postgresql-patroni", "quay.io/coreos/etcd:v3.5.1"
 UID = 1000
@@ -41,16 +41,16 @@ def member_image() -> str:
     """The image's name, with what is in it for a tag.
 
     Raises:
-        LabUnavailableError: as `_packages`.
+        LabUnavailableError: as `_packages`; or there is no etcd, without which no member does anything.
     """
     _packages()
+    etcd_program()
     return f"{MEMBER_IMAGE_NAME}:{_postgresql_version()}-{version('patroni')}"
 
 
-def versions() -> str:
-    """What is in the images, in words: "PostgreSQL 17.10 with Patroni 3.1.2 and etcd 3.5.1"."""
-    etcd = STORE_IMAGE.rpartition(":v")[2]
-    return f"PostgreSQL {_postgresql_version()} with Patroni {version('patroni')} and etcd {etcd}"
+def version_of_member() -> str:
+    """What is in the member's image, in words: "PostgreSQL 17.10 with Patroni 3.1.2"."""
+    return f"PostgreSQL {_postgresql_version()} with Patroni {version('patroni')}"
 
 
 def entry_point() -> tuple[str, ...]:

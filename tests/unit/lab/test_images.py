@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from provision.lab import host
+from provision.lab.database import standin
 from provision.lab.host import LabUnavailableError, coredns_program, coredns_version, etcd_program
 from provision.lab.images import UnknownImageError, container_argv, container_programs
 
@@ -110,3 +111,19 @@ def test_a_coredns_that_is_not_there_or_does_not_run_is_named(coredns, monkeypat
     monkeypatch.setenv(host.COREDNS_VARIABLE, "/no/such/program")
     with pytest.raises(LabUnavailableError, match="no CoreDNS there"):
         coredns_program()
+
+
+def test_the_stand_in_brings_its_packages_and_a_user_of_its_own_and_gives_way_to_patroni():
+    image = {"image": standin.member_image()}
+    assert {"/opt/python", "/etc/passwd"} == set(container_programs(image))
+    script = container_argv(image)[-1].splitlines()
+    assert script[-1].startswith("exec ")
+    assert script[-1].endswith("-m patroni /etc/patroni/patroni.yaml")
+
+
+def test_cockroachdb_brings_its_program_where_the_vendors_image_has_it(tmp_path, monkeypatch):
+    program = tmp_path / "cockroach"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(host.COCKROACH_VARIABLE, str(program))
+    assert container_programs({"image": "cockroachdb/cockroach:lab"}) == {"/cockroach/cockroach": program}
