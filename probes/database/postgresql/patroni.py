@@ -28,7 +28,6 @@ class Listed:
     Attributes:
         region: its tag, "" for none.
         state: "running" for the primary, "streaming" for a standby that follows.
-        lag: bytes that it is behind; None when not told.
     """
 
     name: str
@@ -38,7 +37,6 @@ class Listed:
     role: NodeRole
     state: str
     timeline: int | None
-    lag: int | None
 
     @property
     def serving(self) -> bool:
@@ -55,7 +53,6 @@ class Member:
         following: whether a standby receives what the primary writes; None for a primary.
         store_seen: when it last heard of the store.
         version: "17.10"; "" when not told.
-        system: identifier of the data; "" when not told.
         senders: state of each connection of a standby to it, by the standby's name.
         started: when its PostgreSQL began.
     """
@@ -66,7 +63,6 @@ class Member:
     timeline: int | None
     store_seen: datetime | None
     version: str
-    system: str
     senders: Mapping[str, str]
     started: datetime | None
 
@@ -95,7 +91,6 @@ def read_cluster(reply: Reply) -> tuple[Listed, ...]:
             role=_role(member.get("role", "")),
             state=str(member.get("state", "")),
             timeline=member.get("timeline"),
-            lag=lag if isinstance(lag := member.get("lag"), int) else None,
         )
         for member in _object(reply)["members"]
     )
@@ -115,7 +110,6 @@ def read_member(reply: Reply) -> Member:
         timeline=told.get("timeline"),
         store_seen=datetime.fromtimestamp(seen, UTC) if seen else None,
         version=f"{version // 10000}.{version % 10000}" if version else "",
-        system=str(told.get("database_system_identifier", "")),
         senders={sender["application_name"]: sender["state"] for sender in told.get("replication") or ()},
         started=datetime.fromisoformat(started) if started else None,
     )

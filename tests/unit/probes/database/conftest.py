@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import socket
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -17,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from analysis.fleet import DatabaseAccess
+from probes.database.session import login, open_connection
 
 HOST = "cockroachdb-0.cockroachdb.us-east-1.svc.cluster.local"
 SETTINGS = """
@@ -83,7 +86,7 @@ def access(certificates):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, certificates):
+def server(tmp_path_factory, certificates, access):
     """A running server; `door` is where it listens, `process` what to stop."""
     bin_folder, folder = programs(), tmp_path_factory.mktemp("postgresql")
     data = folder / "data"
@@ -104,7 +107,7 @@ def server(tmp_path_factory, certificates):
     (data / "pg_hba.conf").write_text("hostssl all all all cert\n")
     process = subprocess.Popen([*as_user, bin_folder / "postgres", "-D", data], stderr=subprocess.DEVNULL)
     try:
-        wait_for(port)
+        wait_for(("127.0.0.1", port), access)
         yield SimpleNamespace(door=("127.0.0.1", port), process=process)
     finally:
         process.terminate()
@@ -112,14 +115,11 @@ def server(tmp_path_factory, certificates):
 
 
 def free_port():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 @retry(stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True)
-def wait_for(port):
-    import socket
-
-    socket.create_connection(("127.0.0.1", port), 1).close()
+def wait_for(door, access):
+    parameters = {**login(access), "dbname": "postgres"}
+    open_connection(parameters, HOST, door, time.monotonic() + 5).close()
