@@ -15,6 +15,7 @@ from analysis.plan import DatabasePlan
 from provision.lab.database import cockroach, standin, store, surroundings
 from provision.lab.database.certificates import STORE_CLIENT_SECRET
 from provision.lab.database.patroni import configuration
+from provision.lab.database.standin import UID
 from provision.lab.kube.objects import KubeObject
 from provision.lab.manifests import TOLERATE_ALL, Workload, config_map, stateful_set, volume_claim
 from provision.lab.topology import LabNode, LabRegion, LabTopology
@@ -72,6 +73,7 @@ def _pod_spec(topology: LabTopology, region: LabRegion, plan: DatabasePlan, paus
     spec |= {
         "serviceAccountName": plan.service_account,
         "dnsConfig": _PATIENCE,
+        "securityContext": {"runAsUser": UID, "runAsGroup": UID, "fsGroup": UID},
         "terminationGracePeriodSeconds": _GRACE_S,
         "volumes": [
             {"name": _CERTIFICATES, "secret": {"secretName": plan.node_secret, "defaultMode": 0o400}},
@@ -100,12 +102,7 @@ def _run_stand_in(spec: dict[str, Any], container: dict[str, Any], plan: Databas
         {"name": "store-certs", "mountPath": str(standin.STORE_CERTIFICATES), "readOnly": True},
         {"name": "run", "mountPath": str(standin.RUN)},
     ]
-    spec["securityContext"] = {
-        "runAsUser": standin.UID,
-        "runAsGroup": standin.UID,
-        "fsGroup": standin.UID,
-        "sysctls": [{"name": name, "value": value} for name, value in standin.SYSCTLS.items()],
-    }
+    spec["securityContext"]["sysctls"] = [{"name": name, "value": value} for name, value in standin.SYSCTLS.items()]
     spec["volumes"] += [
         {"name": "patroni", "configMap": {"name": plan.service}},
         {"name": "store-certs", "secret": {"secretName": STORE_CLIENT_SECRET, "defaultMode": 0o400}},

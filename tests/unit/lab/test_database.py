@@ -105,8 +105,9 @@ def test_a_lost_primary_is_replaced_as_soon_as_was_asked(timers, lease):
     assert member["bootstrap"]["dcs"]["ttl"] == lease
 
 
-def test_no_process_of_the_stand_in_is_root():
-    _, objects = running()
+@pytest.mark.parametrize("engine", [POSTGRESQL, COCKROACHDB])
+def test_no_process_of_the_database_is_root(engine):
+    _, objects = running(engine)
     for stateful_set in of(objects, "StatefulSet").values():
         assert stateful_set["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 1000
 
