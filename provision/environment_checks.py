@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from analysis.nearest import nearest
 from analysis.plan import Cni, Encapsulation
-from provision.environment import CLOUDS, DNS_HOST, AccessSettings, Environment, Region
+from provision.environment import CLOUDS, DNS_HOST, Environment, Region
+from provision.environment_database import check_database
 from provision.environment_errors import Location, Problem
 from provision.environment_values import write_port_range
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
@@ -23,9 +24,6 @@ ENCAPSULATIONS = {
     Cni.CALICO_BGP: (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.NONE),
     Cni.CILIUM_CLUSTERMESH: (Encapsulation.VXLAN, Encapsulation.GENEVE, Encapsulation.NONE),
 }
-QUORUM_REGIONS = 3
-"""So many regions it takes that a majority is left when one is lost."""
-
 LARGEST_PACKET = {"aws": 8500}
 """The largest IP packet (bytes) that a cloud's peering of networks in different regions carries."""
 
@@ -51,7 +49,7 @@ def check_plan(environment: Environment) -> Iterator[Problem]:
     yield from _named_regions(environment)
     yield from _named_roles(environment)
     yield from _outsiders(environment)
-    yield from _database(environment)
+    yield from check_database(environment)
     yield from _capture(environment)
     yield from _lab(environment)
 
@@ -434,56 +432,6 @@ def _outsiders(environment: Environment) -> Iterator[Problem]:
                 yield Problem(
                     location, f"is inside underlay.operators {source}", "a host without any rights", str(address)
                 )
-
-
-def _database(environment: Environment) -> Iterator[Problem]:
-    database, at = environment.database, ("database",)
-    if database is None:
-        return
-    if len(set(database.ports)) != 2 or len(database.ports) != 2:
-        yield Problem(
-            (*at, "ports"),
-            "are not two different ones",
-            "the port for SQL, then the console's, like [26257, 8080]",
-            ", ".join(map(str, database.ports)),
-        )
-    if database.node_secret == database.client_secret:
-        yield Problem(
-            (*at, "client_secret"),
-            "is node_secret too",
-            "a Secret of its own: members have no use for the key of the client root",
-            database.client_secret,
-        )
-    if database.must_survive and len(environment.regions) < QUORUM_REGIONS:
-        yield Problem(
-            (*at, "must_survive"),
-            f"cannot be had in {len(environment.regions)} regions: the one that is left would be no majority",
-            f"at least {QUORUM_REGIONS} regions, or no must_survive",
-            ", ".join(database.must_survive),
-        )
-    for index, name in enumerate(database.must_survive):
-        if name in database.must_survive[:index]:
-            yield Problem((*at, "must_survive", index), "is named twice", "each database once", name)
-    if database.access:
-        yield from _access(database.access, (*at, "access"))
-
-
-def _access(access: AccessSettings, at: Location) -> Iterator[Problem]:
-    either = "either certificate and key, or password_file"
-    if access.password_file and (access.certificate or access.key):
-        yield Problem((*at, "password_file"), "is there beside a certificate", either, str(access.password_file))
-    elif not access.password_file and (access.certificate is None or access.key is None):
-        missing = "key" if access.certificate else "certificate"
-        yield Problem((*at, missing), "is missing", either)
-    first: dict[tuple[str, int], str] = {}
-    for region, address in access.addresses.items():
-        if (other := first.setdefault(address, region)) != region:
-            yield Problem(
-                (*at, "addresses", region),
-                f"leads to the same place as that of {other}",
-                "an address that leads into this region, or none: its probe pods are used then",
-                "{}:{}".format(*address),
-            )
 
 
 def _capture(environment: Environment) -> Iterator[Problem]:
