@@ -45,9 +45,9 @@ class Entry:
     remedies: tuple[Remedy, ...]
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process made it."""
-        return self.owner == Process.of(os.getpid())
+    def is_anothers(self) -> bool:
+        """Whether another process made it, which is still alive and will heal it."""
+        return self.owner.alive and self.owner != Process.of(os.getpid())
 
     def __str__(self) -> str:
         """In words, for people: what, since when, and by whom."""
@@ -118,7 +118,7 @@ class Journal:
         entry = self.read()
         if entry is None:
             return ()
-        if entry.owner.alive and not entry.is_ours:
+        if entry.is_anothers:
             raise OutageError(
                 "an outage is under way in this environment, made by another process that is still alive",
                 where=entry.environment,
@@ -143,6 +143,11 @@ class Journal:
         self.path.unlink(missing_ok=True)
         _sync_folder(self.path.parent)
         return (f"{entry.outage}: over", *healed)
+
+    def heal_abandoned(self) -> tuple[str, ...]:
+        """As `heal`, and nothing where the outage is that of another process that is alive. Raises OutageError."""
+        entry = self.read()
+        return () if entry is None or entry.is_anothers else self.heal()
 
     def _store(self, entry: Entry) -> None:
         data: dict[str, Any] = {

@@ -132,7 +132,7 @@ def test_an_outage_that_fails_half_way_is_healed(fleet, damage, problem):
 
 def test_what_a_dead_process_left_is_healed_before_the_next_outage(outages, fleet, damage, tmp_path):
     outages.begin(ORDER)
-    with subprocess.Popen(["true"]) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:  # ends with its input, which ends here
         dead = Process.of(process.pid)
     owned_by(journal_of(fleet), dead)
 
@@ -153,6 +153,7 @@ def test_an_outage_of_a_process_that_is_alive_is_told_and_left_alone(outages, fl
             attempt()
         assert str(stranger.pid) in str(told.value)
         assert "isolation of us-east-1" in str(told.value)
+    assert journal_of(fleet).heal_abandoned() == ()
     assert damage.exists()
 
 
