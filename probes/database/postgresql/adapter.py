@@ -137,7 +137,7 @@ class PostgreSQL:
                 own = patroni.read_member(reply)
             except ValueError as error:
                 return f"{planned} does not answer: {error}"
-            if not patroni.is_ready(own, settings, reply.date) or own.following is False:
+            if not patroni.is_ready(own, settings, reply.date):
                 return f"{planned} does not follow: it is {own.state}"
         timelines = {member.timeline for member in listed}
         return "" if len(timelines) == 1 else f"members are on several timelines: {sorted(map(str, timelines))}"

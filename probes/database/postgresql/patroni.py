@@ -123,9 +123,13 @@ def read_settings(reply: Reply) -> Settings:
 
 
 def is_ready(member: Member, settings: Settings, at: datetime) -> bool:
-    """Whether a member serves and knows who may write: one that is cut off from the store may not know it any more."""
+    """Whether a member serves and knows who may write: one that is cut off from the store may not know it any more.
+
+    What it last saw of the store is not enough: a member of the store that is cut off itself goes on telling what it
+    remembers. A standby that receives nothing has no primary to follow.
+    """
     fresh = member.store_seen is not None and (at - member.store_seen).total_seconds() <= settings.ttl
-    return member.state == "running" and fresh
+    return member.state == "running" and fresh and member.following is not False
 
 
 def _role(told: str) -> NodeRole:
