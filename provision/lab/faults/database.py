@@ -10,10 +10,9 @@ from typing import Any
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Fault, Filter, Patch, Step
-from provision.lab.database.condition import database_of, members, pod_place, rows_of, run_sql
+from provision.lab.database.condition import members, pod_place, rows_of, run_sql
 from provision.lab.faults.database_steps import (
     RELOAD,
-    EndsWithOthers,
     Hung,
     PlainConsole,
     Reconfigured,
@@ -21,10 +20,8 @@ from provision.lab.faults.database_steps import (
     Statements,
 )
 from provision.lab.faults.steps import (
-    DropsUnlessServed,
     object_is_gone,
     object_says,
-    place,
     table_is_loaded,
 )
 from provision.lab.topology import LabRegion, LabTopology
@@ -59,18 +56,6 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
         writes_refused(),
         stale_reads(second),
         synchronous_off(),
-        goal_of_a_zone(),
-        failover_off("database-failover-off", "DB-SURV-001"),
-        failover_off("database-primary-not-replaced", "DB-SURV-011"),
-        failover_off("database-region-does-not-rejoin", "DB-SURV-004"),
-        failover_slow(),
-        acknowledged_alone("database-lying-acknowledgement", "DB-SURV-005"),
-        split_brain("database-split-brain", "DB-SURV-003"),
-        split_brain("database-writes-without-majority", "DB-SURV-006"),
-        no_grace(plan, second),
-        failures_propagate(first, second),
-        drops_without_control_plane(lab, second),
-        clients_kept_at_home(lab, second),
     )
 
 
@@ -79,9 +64,9 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
 
 def stateful_set_short_of_a_pod(plan: DatabasePlan, region: LabRegion) -> Fault:
     """Somebody scaled the database down in one region."""
-    path = _stateful_set(plan, region)
+    path = stateful_set_path(plan, region)
     pod = f"/api/v1/namespaces/{plan.namespace(region.name)}/pods/{plan.service}-{plan.replicas - 1}"
-    return _fault(
+    return database_fault(
         "database-short-of-a-pod",
         f"the database of {region.name} was scaled down by one",
         "DB-FORM-004",
@@ -95,7 +80,7 @@ def stateful_set_short_of_a_pod(plan: DatabasePlan, region: LabRegion) -> Fault:
 def budget_too_wide(plan: DatabasePlan, region: LabRegion) -> Fault:
     """The disruption budget lets several pods go at once."""
     path = _budget(plan, region)
-    return _fault(
+    return database_fault(
         "database-budget-too-wide",
         f"the disruption budget of {region.name} lets three database pods go at once",
         "DB-FORM-020",
@@ -108,7 +93,7 @@ def budget_too_wide(plan: DatabasePlan, region: LabRegion) -> Fault:
 def volume_too_small(plan: DatabasePlan, region: LabRegion) -> Fault:
     """The volume that a pod was given is smaller than planned."""
     path = f"/api/v1/namespaces/{plan.namespace(region.name)}/persistentvolumeclaims/datadir-{plan.service}-0"
-    return _fault(
+    return database_fault(
         "database-volume-too-small",
         f"the volume of {region.name}'s database has a hundredth of the planned size",
         "DB-FORM-016",
@@ -137,7 +122,7 @@ class StatusPatch:
 def entrance_without_pods(plan: DatabasePlan, region: LabRegion) -> Fault:
     """The Service that clients use selects nobody."""
     path = f"/api/v1/namespaces/{plan.namespace(region.name)}/services/{plan.public_service}"
-    return _fault(
+    return database_fault(
         "database-entrance-without-pods",
         f"the Service that clients of {region.name} use selects no pod",
         "DB-FORM-018",
@@ -153,7 +138,7 @@ def entrance_without_pods(plan: DatabasePlan, region: LabRegion) -> Fault:
 
 def locality_missing(region: LabRegion) -> Fault:
     """A member does not say where it is."""
-    return _fault(
+    return database_fault(
         "database-locality-missing",
         f"the database of {region.name} was started without its region",
         "DB-FORM-003",
@@ -170,7 +155,7 @@ def advertised_nowhere(region: LabRegion) -> Fault:
         own = settings["postgresql"]
         own["connect_address"] = own["connect_address"].replace(".svc.", ".scv.")
 
-    return _fault(
+    return database_fault(
         "database-advertised-nowhere",
         f"the database of {region.name} advertises a name that does not exist",
         "DB-FORM-008",
@@ -182,7 +167,7 @@ def advertised_nowhere(region: LabRegion) -> Fault:
 
 def member_hung(lab: LabTopology, region: LabRegion) -> Fault:
     """A member's processes stand still."""
-    return _fault(
+    return database_fault(
         "database-member-hung",
         f"the database of {region.name} does not answer any more",
         "DB-FORM-001",
@@ -204,7 +189,7 @@ def one_direction_blocked(lab: LabTopology, region: LabRegion) -> Fault:
         f"tcp dport {plan.sql_port} drop; }}\n"
         f"  chain in {{ type filter hook input priority 0; ip saddr {{ {others} }} tcp dport {plan.sql_port} drop; }}"
     )
-    return _fault(
+    return database_fault(
         "database-path-blocked",
         f"the database of {region.name} and those of the others do not reach each other's port {plan.sql_port}",
         "DB-FORM-010",
@@ -218,7 +203,7 @@ def one_direction_blocked(lab: LabTopology, region: LabRegion) -> Fault:
 def console_in_the_clear(lab: LabTopology, region: LabRegion) -> Fault:
     """The console answers probes of its own region without TLS."""
     plan = lab.plan.database or DatabasePlan()
-    return _fault(
+    return database_fault(
         "database-console-in-the-clear",
         f"the console of {region.name}'s database speaks no HTTPS to its own region",
         "DB-FORM-019",
@@ -236,7 +221,7 @@ def console_in_the_clear(lab: LabTopology, region: LabRegion) -> Fault:
 def writes_refused() -> Fault:
     """The primary takes no writes."""
     setting = "default_transaction_read_only"
-    return _fault(
+    return database_fault(
         "database-writes-refused",
         "the database reads, and takes no writes",
         "DB-FORM-012",
@@ -248,7 +233,7 @@ def writes_refused() -> Fault:
 
 def stale_reads(region: LabRegion) -> Fault:
     """A standby stands still: what is read there is old."""
-    return _fault(
+    return database_fault(
         "database-stale-reads",
         f"the database of {region.name} does not apply what it is sent",
         "DB-FORM-011",
@@ -260,12 +245,9 @@ def stale_reads(region: LabRegion) -> Fault:
     )
 
 
-# --- replication --------------------------------------------------------------------------------------------------
-
-
 def synchronous_off() -> Fault:
     """A write is acknowledged before any other region has it."""
-    return _replicated(
+    return replicated(
         "database-synchronous-off",
         "writes are acknowledged before another region has them",
         "DB-FORM-014",
@@ -274,132 +256,7 @@ def synchronous_off() -> Fault:
     )
 
 
-def goal_of_a_zone() -> Fault:
-    """Writes go on without a synchronous standby when there is none: the stand-in's goal is that of a zone then."""
-    return _replicated(
-        "database-goal-of-a-zone",
-        "the database goes on without any other region when it has lost them",
-        "DB-SURV-012",
-        {"synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-014"},
-        layer=Layer.SQL,
-    )
-
-
-def failover_off(name: str, requirement: str) -> Fault:
-    """Nobody takes over from a lost primary, and a lost member is not started again."""
-    return _replicated(
-        name, "the database's members were told to leave each other alone (paused)", requirement, {"pause": True}
-    )
-
-
-def failover_slow() -> Fault:
-    """A lost primary is replaced after its budget only."""
-    return _replicated(
-        "database-failover-slow",
-        "a lost primary is replaced only after two minutes",
-        "DB-SURV-002",
-        {"ttl": 120},
-    )
-
-
-def acknowledged_alone(name: str, requirement: str) -> Fault:
-    """Writes are acknowledged before another region has them: those of the last seconds are lost with the region."""
-    return _replicated(
-        name,
-        "writes are acknowledged before another region has them, and are lost with their region",
-        requirement,
-        {"synchronous_mode": False, "synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-010", "DB-FORM-014"},
-    )
-
-
-def split_brain(name: str, requirement: str) -> Fault:
-    """A primary that nobody can reach goes on as if it were the only one."""
-    return _replicated(
-        name,
-        "a primary that is cut off goes on acknowledging writes by itself",
-        requirement,
-        {"pause": True, "synchronous_mode": False, "synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-010", "DB-FORM-014"},
-    )
-
-
-def no_grace(plan: DatabasePlan, region: LabRegion) -> Fault:
-    """Pods are killed before they can end."""
-    path = _stateful_set(plan, region)
-    template = {"spec": {"terminationGracePeriodSeconds": 0}}
-    return _fault(
-        "database-no-grace",
-        f"database pods of {region.name} are killed before they can end",
-        "DB-SURV-013",
-        Patch(region.name, path, {"spec": {"template": template}}),
-        confirm=object_says(region.name, path, ("spec", "template", "spec", "terminationGracePeriodSeconds"), 0),
-        follows=SURVIVAL,
-    )
-
-
-def failures_propagate(region: LabRegion, other: LabRegion) -> Fault:
-    """A script ends one region's member when it does not reach another's."""
-    return _fault(
-        "database-failures-propagate",
-        f"the database of {region.name} is ended when that of {other.name} is out of reach",
-        "DB-SURV-010",
-        EndsWithOthers(region.name, other.name),
-        confirm=lambda control: (
-            "create_connection"
-            in control.run(
-                pod_place(database_of(control), region.name),
-                ["sh", "-c", "cat /proc/[0-9]*/cmdline 2> /dev/null"],
-                check=False,
-            ).out
-        ),
-        follows=SURVIVAL,
-    )
-
-
-def drops_without_control_plane(lab: LabTopology, region: LabRegion) -> Fault:
-    """Nodes of a region forward nothing while its API server does not answer."""
-    workers = [node for node in region.nodes if not node.is_control_plane] or list(region.nodes)
-    addresses = tuple(node.address for node in region.nodes if node.is_control_plane)
-    return _fault(
-        "database-goes-with-control-plane",
-        f"nodes of {region.name} forward nothing while their API server is away",
-        "DB-SURV-008",
-        *(DropsUnlessServed(node, addresses, 6443) for node in workers),
-        confirm=lambda _control: True,
-        follows=SURVIVAL | {"MESH-CP-013"},
-    )
-
-
-def clients_kept_at_home(lab: LabTopology, region: LabRegion) -> Fault:
-    """Clients of a region reach its own database alone."""
-    plan = lab.plan.database or DatabasePlan()
-    match = " ".join(
-        [
-            f"ip saddr {region.plan.pod_cidr}",
-            f"ip daddr {{ {', '.join(str(other.plan.pod_cidr) for other in lab.regions if other is not region)} }}",
-            f"tcp dport {plan.sql_port} drop",
-        ]
-    )
-    bodies = [
-        Filter(place(node), f"  chain forward {{ type filter hook forward priority -10; {match}; }}")
-        for node in region.nodes
-    ]
-    return _fault(
-        "database-clients-kept-at-home",
-        f"clients of {region.name} cannot connect to the databases of other regions",
-        "DB-SURV-014",
-        *bodies,
-        confirm=lambda control: (
-            control.run(place(region.nodes[-1]), ["nft", "list", "table", "inet", "planted"], check=False).code == 0
-        ),
-        follows=DOWN,
-        layer=Layer.POLICY,
-    )
-
-
-def _replicated(
+def replicated(
     name: str,
     summary: str,
     requirement: str,
@@ -408,11 +265,12 @@ def _replicated(
     follows: frozenset[str] = SURVIVAL,
     layer: Layer | None = None,
 ) -> Fault:
+    """Other settings of replication than those that were planned."""
     step = Replication(settings)
-    return _fault(name, summary, requirement, step, confirm=step.in_force, follows=follows, layer=layer)
+    return database_fault(name, summary, requirement, step, confirm=step.in_force, follows=follows, layer=layer)
 
 
-def _fault(
+def database_fault(
     name: str,
     summary: str,
     requirement: str,
@@ -421,11 +279,13 @@ def _fault(
     follows: frozenset[str] = frozenset(),
     layer: Layer | None = None,
 ) -> Fault:
+    """A fault that only a running database can have; its layer is by default that which its requirement speaks of."""
     told = layer or (Layer.SERVICE if requirement.startswith("DB-SURV") else Layer.SQL)
     return Fault(name, summary, told, requirement, steps, confirm, follows - {requirement}, database=True)
 
 
-def _stateful_set(plan: DatabasePlan, region: LabRegion) -> str:
+def stateful_set_path(plan: DatabasePlan, region: LabRegion) -> str:
+    """Where the API has the database's StatefulSet."""
     return f"/apis/apps/v1/namespaces/{plan.namespace(region.name)}/statefulsets/{plan.service}"
 
 

@@ -10,6 +10,7 @@ from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.formation import formation_faults
 from provision.lab.faults.partition import partition_faults
 from provision.lab.faults.rules import rules_faults
+from provision.lab.faults.survival import survival_faults
 from provision.lab.faults.tls import tls_faults
 from provision.lab.faults.underlay import underlay_faults
 
@@ -27,5 +28,6 @@ FAULTS = (
     *dns_faults(LAB),
     *tls_faults(LAB),
     *database_faults(LAB),
+    *survival_faults(LAB),
     *formation_faults(LAB),
 )
