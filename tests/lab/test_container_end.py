@@ -22,12 +22,12 @@ def test_what_a_container_left_behind_ends_with_it():
     first = subprocess.Popen(["unshare", *options, "--mount", "sh", "-c", _DETACHED], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     left = os.pidfd_open(int(first.stdout.readline()))
-    mounts = mounts_of(first.pid)
-    assert mounts is not None
-    assert mounts != mounts_of(os.getpid())
-    first.kill()
-    first.wait()
-    assert not select.select([left], [], [], 0)[0]
-    end_all_with(mounts)
+    with mounts_of(first.pid) as mounts, mounts_of(os.getpid()) as ours:
+        assert mounts is not None
+        assert mounts != ours
+        first.kill()
+        first.wait()
+        assert not select.select([left], [], [], 0)[0]
+        end_all_with(mounts)
     assert select.select([left], [], [], 10)[0]
     os.close(left)

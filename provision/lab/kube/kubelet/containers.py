@@ -172,24 +172,27 @@ class Container:
         except OSError as error:
             message = f"unable to start container process: {error}"
             return Terminated(START_ERROR_CODE, started, datetime.now(UTC), "StartError", message)
-        mounts = mounts_of(running.pid)
-        outputs = await self._connect(running)
-        started = datetime.now(UTC)
-        identity = f"meshproof-lab://{running.pid}-{run}"
-        self.up.set()
-        waits = [kind for kind in ("startupProbe", "readinessProbe") if self.spec.get(kind)]
-        ready, begun = not waits, "startupProbe" not in waits
-        self._set(state=Running(started), ready=ready, started=begun, container_id=identity)
-        watching = asyncio.create_task(self._probe())
-        try:
-            code = await running.wait()
-        finally:
-            watching.cancel()
-        if mounts is not None:  # a container ends as a whole, with what its first process had left behind
-            await kernel.in_fresh_thread(lambda: end_all_with(mounts))
+        with mounts_of(running.pid) as mounts:
+            outputs = await self._connect(running)
+            started = datetime.now(UTC)
+            code = await self._follow(running, Running(started), f"meshproof-lab://{running.pid}-{run}")
+            if mounts is not None:  # a container ends as a whole, with what its first process had left behind
+                await kernel.in_fresh_thread(lambda: end_all_with(mounts))
         await self._disconnect(outputs)
         await kernel.in_fresh_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
         return Terminated(code, started, datetime.now(UTC))
+
+    async def _follow(self, process: Process, state: Running, identity: str) -> int:
+        """Says that the container runs and how it is, until its first process ends; returns that one's exit code."""
+        self.up.set()
+        waits = [kind for kind in ("startupProbe", "readinessProbe") if self.spec.get(kind)]
+        ready, begun = not waits, "startupProbe" not in waits
+        self._set(state=state, ready=ready, started=begun, container_id=identity)
+        watching = asyncio.create_task(self._probe())
+        try:
+            return await process.wait()
+        finally:
+            watching.cancel()
 
     async def _start(self, prepared: Prepared) -> Process:
         if self.spec.get("tty"):

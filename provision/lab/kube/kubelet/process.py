@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -151,11 +151,24 @@ class ProcessStarter:
             os.close(pidfd)
 
 
-def mounts_of(pid: int) -> int | None:
-    """What tells the mount namespace of a running process from others; None where /proc does not show our processes."""
+@contextlib.contextmanager
+def mounts_of(pid: int) -> Iterator[int | None]:
+    """What tells the mount namespace of a running process from all others, while the context lasts.
+
+    None where /proc does not show our processes, and for a process that has ended.
+    """
     if str(Path("/proc/self").readlink()) != str(os.getpid()):  # the host's: its numbers are other processes'
-        return None
-    return _mounts(str(pid))
+        yield None
+        return
+    try:
+        held = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:  # the kernel gives the number of a namespace that nobody holds any more to the next one
+        yield os.fstat(held).st_ino
+    finally:
+        os.close(held)
 
 
 def end_all_with(mounts: int) -> None:
