@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from analysis.plan import Cni
-from probes.permissions import agent_rules, cluster_rules, probe_rules
+from probes.permissions import agent_rules, cluster_rules, probe_rules, workload_cluster_rules
 from provision.lab import seed
 from provision.lab.roles import verifier_roles
 from provision.lab.topology import aws_calico
@@ -100,7 +100,7 @@ def rights(objects, namespace):
 @pytest.mark.parametrize(
     ("namespace", "rules"),
     [
-        (None, {rule for cni in Cni for rule in cluster_rules(cni)}),
+        (None, {rule for cni in Cni for rule in (*cluster_rules(cni), *workload_cluster_rules())}),
         ("meshproof", probe_rules("meshproof")),
         ("calico-system", agent_rules(Cni.CALICO_BGP, "calico-system")),
     ],
