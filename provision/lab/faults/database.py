@@ -196,7 +196,6 @@ def one_direction_blocked(lab: LabTopology, region: LabRegion) -> Fault:
         Filter(where, body),
         confirm=table_is_loaded(where),
         follows=DOWN,
-        layer=Layer.POLICY,
     )
 
 
