@@ -176,9 +176,9 @@ def test_the_pods_of_a_region_are_scaled_away_and_back(outages, control):
     pod = f"/api/v1/namespaces/{LOST}/pods/cockroachdb-0"
     becomes_true(lambda: (control.get(LOST, pod) or {}).get("status", {}).get("phase") == "Running")
     replicas = control.get(LOST, path)["spec"]["replicas"]
-    (end,) = outages.begin(OutageOrder(OutageMode.PODS, (LOST,)))
-    assert (end.region, end.pod) == (LOST, "cockroachdb-0")
-    assert end.exit_code is not None
+    ends = outages.begin(OutageOrder(OutageMode.PODS, (LOST,)))
+    assert {(end.region, end.pod) for end in ends} == {(LOST, f"cockroachdb-{number}") for number in range(replicas)}
+    assert all(end.exit_code is not None for end in ends)
     assert control.get(LOST, pod) is None
     outages.heal()
     assert control.get(LOST, path)["spec"]["replicas"] == replicas
