@@ -10,7 +10,7 @@ from typing import Any
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Fault, Filter, Patch, Step
-from provision.lab.database.condition import members, pod_place, rows_of, run_sql
+from provision.lab.database.condition import members, pod_place
 from provision.lab.faults.database_steps import (
     RELOAD,
     Hung,
@@ -54,7 +54,6 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
         entrance_without_pods(plan, second),
         console_in_the_clear(lab, second),
         writes_refused(),
-        stale_reads(second),
         synchronous_off(),
     )
 
@@ -227,20 +226,6 @@ def writes_refused() -> Fault:
         Statements("", (f"ALTER SYSTEM SET {setting} = on", RELOAD), (f"ALTER SYSTEM RESET {setting}", RELOAD)),
         confirm=lambda _control: True,
         follows=frozenset({"DB-FORM-011"}) | SURVIVAL,
-    )
-
-
-def stale_reads(region: LabRegion) -> Fault:
-    """A standby stands still: what is read there is old."""
-    return database_fault(
-        "database-stale-reads",
-        f"the database of {region.name} does not apply what it is sent",
-        "DB-FORM-011",
-        Statements(region.name, ("SELECT pg_wal_replay_pause()",), ("SELECT pg_wal_replay_resume()",)),
-        confirm=lambda control: (
-            rows_of(run_sql(control, region.name, "SELECT pg_is_wal_replay_paused()", check=False)) == [[True]]
-        ),
-        follows=SURVIVAL,
     )
 
 

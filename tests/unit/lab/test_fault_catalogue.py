@@ -20,6 +20,7 @@ OF_THE_DATABASE = {
     "DB-FORM-005",
     "DB-FORM-006",
     "DB-FORM-007",
+    "DB-FORM-011",
     "DB-FORM-013",
     "DB-FORM-022",
     "DB-SURV-007",
