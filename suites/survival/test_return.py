@@ -10,13 +10,13 @@ pytestmark = pytest.mark.disruptive
 
 @pytest.mark.requirement("DB-SURV-004")
 def test_regions_rejoin_by_themselves(plan, outages, require):
-    """After a region returns, its nodes rejoin by themselves and all data regains its replicas in time."""
+    """After a region returns, its nodes rejoin by themselves and all ranges regain their replicas in time."""
     require(judge_rejoin(plan, outages))
 
 
 @pytest.mark.requirement("DB-SURV-005")
 def test_no_acknowledged_write_is_lost(plan, outages, require):
-    """No acknowledged write is lost when regions fail and return, and no read tells what never was."""
+    """No acknowledged write is lost when regions fail and return."""
     require(judge_nothing_lost(plan, outages))
 
 

@@ -16,31 +16,31 @@ pytestmark = pytest.mark.needs("database")
 
 @pytest.mark.requirement("SEC-TLS-001")
 def test_plaintext_is_turned_away(plan, facts, require):
-    """The SQL port turns away who speaks without TLS."""
+    """The SQL port turns plaintext away and insists on TLS."""
     require(judge_plaintext(plan, facts.tls))
 
 
 @pytest.mark.requirement("SEC-TLS-002")
 def test_the_console_speaks_https(plan, facts, require):
-    """The console port speaks HTTPS with a certificate of the cluster's authority, and tells nothing without."""
+    """The console port speaks HTTPS with a certificate of the cluster's authority."""
     require(judge_console(plan, facts.tls))
 
 
 @pytest.mark.requirement("SEC-TLS-005")
 def test_advertised_names_are_in_the_certificates_served(plan, facts, require):
-    """From every other region, the name that a database pod advertises is in the certificate that it serves."""
+    """The name that each database pod advertises is in the certificate that it serves."""
     require(judge_names_served(plan, facts.tls))
 
 
 @pytest.mark.requirement("SEC-TLS-013")
 def test_nobody_logs_in_without_credentials(plan, facts, require):
-    """Nobody logs in to SQL without a password, or with a certificate of another authority."""
+    """Nobody logs in to SQL without a client certificate or a password."""
     require(judge_credentials(plan, facts.tls))
 
 
 @pytest.mark.requirement("SEC-TLS-014")
 def test_published_passwords_open_nothing(plan, facts, require):
-    """No demonstration user logs in with the password that guides print."""
+    """No demonstration user with a published password exists."""
     require(judge_demonstration_users(plan, facts.tls))
 
 

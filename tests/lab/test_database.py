@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
+import sys
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +33,17 @@ until = retry(
     wait=wait_fixed(0.2),
     reraise=True,
 )
+
+
+ASK_PATRONI = """
+import http.client, socket, ssl, sys
+host, address, authority = sys.argv[1:]
+near = socket.create_connection((address, 8080), timeout=5)
+connection = http.client.HTTPSConnection(host)
+connection.sock = ssl.create_default_context(cafile=authority).wrap_socket(near, server_hostname=host)
+connection.request("GET", "/cluster")
+print(connection.getresponse().read().decode())
+"""
 
 
 class Members:
@@ -92,10 +105,29 @@ class Members:
                     return region
         raise LookupError("no member takes writes")
 
+    def roles(self, region: str) -> list[str]:
+        """What Patroni has every member down for, as the region's member tells it.
+
+        Raises:
+            LookupError: it could not be asked.
+        """
+        member = next((pod for pod in self.entry.pods(region) if pod.name == MEMBER), None)
+        host = f"{MEMBER}.cockroachdb.{region}.svc.cluster.local"
+        argv = [sys.executable, "-c", ASK_PATRONI, host, str(member and member.address), self.access.authority]
+        command = self.entry.command(f"{region}/demo-1-1", argv)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+        if done.returncode != 0:
+            raise LookupError(done.stderr)
+        return sorted(each["role"] for each in json.loads(done.stdout)["members"])
+
     @until
     def whole(self) -> str:
-        """Wait until the primary streams to all others, to one of them synchronously; returns its region."""
+        """Wait until the primary streams to all others, to one of them synchronously; returns its region.
+
+        That one must also be known to Patroni: until it is, nobody may take the primary's place, and nobody would.
+        """
         primary = self.primary()
+        assert self.roles(primary) == ["leader", *["replica"] * (len(self.regions) - 2), "sync_standby"]
         rows = self.answer(primary, "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'")
         assert sorted(rows) == ["async"] * (len(self.regions) - 2) + ["sync"]
         return primary

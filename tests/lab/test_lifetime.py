@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,10 @@ def assert_gone(processes):
 
 def all_processes(lab):
     outer = lab.state.process
-    processes = [outer, *(state.Process.of(pid) for pid in descendants(outer.pid))]
+    processes = [outer]
+    for pid in descendants(outer.pid):
+        with suppress(ProcessLookupError):  # some end by themselves
+            processes.append(state.Process.of(pid))
     assert len(processes) > 3
     return processes
 

@@ -322,6 +322,8 @@ from analysis.fleet import OutageMode
 from provision.environment_file import load_environment
 from provision.outages import OutageOrder
 from provision.provider import NoProgress, provider_for
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 described = load_environment(Path(sys.argv[1]))
 provider = provider_for(described)
 outages = provider.outages(provider.up(described, folder=Path(sys.argv[2]), progress=NoProgress()))
@@ -334,6 +336,7 @@ finally:
 """
 
 
+# Its signals are at their defaults: who runs the tests in the background has some of them ignored.
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_whoever_is_told_to_end_heals_first(lab, outages, tmp_path, ending):
     with subprocess.Popen(

@@ -72,13 +72,13 @@ def test_the_report_has_the_promised_shape(project):
     project.suite(EVERYTHING)
     project.run()
     report = project.compliance
-    assert set(report) == {"run", "environment", "counts", "requirements", "root_cause", "contradictions"}
+    assert set(report) == {"run", "environment", "counts", "requirements", "root_cause", "contradictions", "outages"}
     assert set(report["run"]) == {"id", "start", "end", "commit", "exit", "instrument_retries"}
     assert report["environment"] == {
         "name": "double",
         "provider": "double",
         "profile": "aws-calico",
-        "database": "cockroachdb",
+        "database": "postgresql",
     }
     assert sum(report["counts"].values()) == len(report["requirements"]) == 8
     for row in report["requirements"]:

@@ -58,6 +58,8 @@ def test_one_fault_does_not_hide_another(first, second):
         world = second.break_it(first.break_it(PERFECT))
     except AssertionError:
         return  # the first fault took away what the second would break
+    if world == second.break_it(PERFECT):
+        return  # the second fault took away what the first had broken
     alone = [requirement for requirement in first.violates if requirement not in second.violates]
     told = verdicts(world)
     assert not any(told[requirement].outcome is Outcome.MET for requirement in alone)

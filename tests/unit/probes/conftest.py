@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from analysis.fleet import Capability, ClusterHandle, Fleet
 from probes.client import run_agent
-from probes.cluster import Completed
+from probes.cluster import Cluster, Completed
 from probes.errors import ApiError
 from probes.mesh import Mesh
 from provision.lab.topology import aws_calico
@@ -234,6 +234,8 @@ class RecordedCluster:
         if isinstance(found, ApiError):
             raise found
         return found
+
+    has_namespace = Cluster.has_namespace
 
     def items(self, path, **query):
         found = self.get(path)

@@ -302,6 +302,7 @@ STANDARD_IN_3_8 = {
     *("collections", "signal", "typing"),  # for type checkers only
     *("json", "base64", "ssl", "threading"),  # where there is no _json; for handshakes
     *("array", "binascii"),  # for captures
+    *("hashlib", "hmac"),  # for logins with a password
 }
 SLOW_TO_IMPORT = {"collections", "enum", "json", "re", "signal", "socket", "ssl", "typing"}
 
