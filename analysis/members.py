@@ -39,9 +39,7 @@ def planned_members(plan: Plan) -> tuple[Member, ...]:
     database = database_of(plan)
     pods = [f"{database.service}-{number}" for number in range(database.replicas)]
     return tuple(
-        Member(region.name, pod, database.pod_name(region.name, pod))
-        for region in plan.regions
-        for pod in pods
+        Member(region.name, pod, database.pod_name(region.name, pod)) for region in plan.regions for pod in pods
     )
 
 

@@ -87,8 +87,10 @@ _FIGURES = (
         Figure(f"regions_{number}_s", f"{number} regions of 3 nodes: lab up, 3 probe pods on each, facts, judged", "s")
         for number in REGIONS
     ),
-    Figure("suite_n0_s", "`pytest suites/ -n 0`, lab included", "s", 20.0),
-    Figure("suite_auto_s", "`pytest suites/ -n auto`, lab included", "s", 20.0),
+    Figure("suite_n0_s", "`pytest suites/ -n 0`, without what disrupts, lab included", "s", 20.0),
+    Figure("suite_auto_s", "`pytest suites/ -n auto`, without what disrupts, lab included", "s", 20.0),
+    Figure("database_up_s", "the lab's database, from the lab's start until all members are Ready", "s", 12.0),
+    Figure("survival_s", "`pytest suites/ -n auto`, everything, the loss of regions included", "s", 150.0),
 )
 FIGURES = {figure.key: figure for figure in _FIGURES}
 
@@ -193,7 +195,28 @@ def regions_experiment(regions: int) -> Experiment:
     return Experiment((key,), 1, hold, size)
 
 
-def suite_experiment(key: str, workers: str, *, usual: bool) -> Experiment:
+def measure_database(profile: str, runs: int, say: Say) -> Generator[Sample, None, None]:
+    """Bring labs up with their database, and wait until every member of it is Ready."""
+    for run in range(1, runs + 1):
+        name = f"bench-{os.getpid()}-database"
+        say(f"run {run} of {runs}")
+        began = time.perf_counter()
+        try:
+            timed([sys.executable, "-m", "provision", "up", f"lab:{profile}", "--name", name, "--database"])
+            status = subprocess.check_output([sys.executable, "-m", "provision", "status", name, "--json"], cwd=ROOT)
+            lab = json.loads(status)
+            kubectl = [str(Path(sys.executable).with_name("kubectl")), f"--kubeconfig={lab['kubeconfig']}"]
+            for region in lab["regions"]:
+                where = [f"--context={region}", f"--namespace={region}"]
+                timed([*kubectl, *where, "wait", "--for=condition=Ready", "pod/cockroachdb-0", "--timeout=120s"])
+            yield {"database_up_s": time.perf_counter() - began}
+        finally:
+            for lab in state.all_labs():
+                if lab.state.name == name:
+                    state.remove(lab)
+
+
+def suite_experiment(key: str, workers: str, *, usual: bool, disruption: bool = False) -> Experiment:
     """The suites as anybody runs them, a lab of their own included."""
 
     def hold(profile: str, runs: int, say: Say) -> Generator[Sample, None, None]:
@@ -201,7 +224,8 @@ def suite_experiment(key: str, workers: str, *, usual: bool) -> Experiment:
             say(f"run {run} of {runs}")
             with tempfile.TemporaryDirectory(prefix="meshproof-bench-") as reports:
                 argv = [sys.executable, "-m", "pytest", "suites/", "-n", workers]
-                yield {key: timed([*argv, "--env", f"lab:{profile}", "--reports", reports])}
+                those = [] if disruption else ["-m", "not disruptive"]
+                yield {key: timed([*argv, *those, "--env", f"lab:{profile}", "--reports", reports])}
 
     return Experiment((key,), 2, hold, usual=usual)
 
@@ -216,6 +240,8 @@ EXPERIMENTS = (
     *(regions_experiment(number) for number in REGIONS),
     suite_experiment("suite_n0_s", "0", usual=False),
     suite_experiment("suite_auto_s", "auto", usual=True),
+    Experiment(("database_up_s",), 3, measure_database),
+    suite_experiment("survival_s", "auto", usual=True, disruption=True),
 )
 
 
