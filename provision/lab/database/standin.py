@@ -58,6 +58,7 @@ def entry_point() -> tuple[str, ...]:
 
     PostgreSQL wants its keys to be its own and nobody else's to read, which mounted Secrets are not in every lab: it
     gets copies. Patroni takes the script's place and so gets the signals: on SIGTERM it hands over and ends PostgreSQL.
+    The host's own Python packages (-S) are kept away from the image's: they are of other versions, and some are compiled.
     """
     private = folders("").private
     script = f"""\
@@ -68,8 +69,8 @@ cp -f "${CERTIFICATES_VARIABLE}"/* {private}/certificates
 cp -f {STORE_CERTIFICATES}/* {private}/store-certificates
 chmod -R u=rwX,go= {private}
 export HOME={private} PYTHONPATH={_PACKAGES} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-{_interpreter()} -c '{_STORE_AGREED}' {CONFIGURATION}
-exec {_interpreter()} -m patroni {CONFIGURATION}
+{_interpreter()} -S -c '{_STORE_AGREED}' {CONFIGURATION}
+exec {_interpreter()} -S -m patroni {CONFIGURATION}
 """
     return ("sh", "-c", script)
 
