@@ -58,7 +58,7 @@ def entry_point() -> tuple[str, ...]:
 
     PostgreSQL wants its keys to be its own and nobody else's to read, which mounted Secrets are not in every lab: it
     gets copies. Patroni takes the script's place and so gets the signals: on SIGTERM it hands over and ends PostgreSQL.
-    The host's own Python packages (-S) are kept away from the image's: they are of other versions, and some are compiled.
+    The host's own Python packages are kept away from the image's (-S): they are of other versions.
     """
     private = folders("").private
     script = f"""\
