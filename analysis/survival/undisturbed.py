@@ -17,7 +17,7 @@ from analysis.survival.service import Service, Work, errors, operations_of, serv
 from analysis.verdict import Finding, Verdict
 from analysis.words import count, listed, qualified
 
-LONG_SILENCE = 3
+LONG_SILENCE = 10
 """So many times the usual time between two answers."""
 
 BROKEN = ("08", "57")
