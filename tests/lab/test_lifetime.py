@@ -74,11 +74,12 @@ def test_killing_the_launching_process_ends_the_lab(home, provision, pytestconfi
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert launcher.stdout.readline() == "up\n"
-    processes = all_processes(state.find_lab("orphaned"))
-
-    launcher.kill()
-    launcher.communicate()
+    try:
+        assert launcher.stdout.readline() == "up\n"
+        processes = all_processes(state.find_lab("orphaned"))
+    finally:
+        launcher.kill()
+        launcher.communicate()
 
     assert_gone(processes)
     assert state.find_lab("orphaned").stage == "dead"
