@@ -52,6 +52,9 @@ class Capability(str, Enum):
     DATABASE = "database"
     """The database is there, serves or is about to, and the environment says how to log in."""
 
+    POLICY = "policy"
+    """The environment says what network policy is for, and pods may be started that wear its roles' labels."""
+
     FRESH_BUILD = "fresh-build"
     """The provider built the environment in this run, and saw how it started."""
 

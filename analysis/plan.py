@@ -7,6 +7,12 @@ from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
+DATABASE = "database"
+"""The role of the database's pods, in what policy is for."""
+
+CLIENT = "client"
+"""The role of pods that may use the database. Probe pods wear its labels, since they do."""
+
 
 class Cni(str, Enum):
     """The mesh that joins the clusters."""
@@ -176,6 +182,73 @@ class UnderlayPlan:
 
 
 @dataclass(frozen=True)
+class PolicyRole:
+    """Pods that policy speaks of, by a label: "database" is "app" = "cockroachdb"."""
+
+    name: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class AllowedFlow:
+    """Traffic that policy must let through.
+
+    Attributes:
+        source: the role that opens the connection; `target` is the one that it opens it to.
+        ports: TCP ports of the target.
+        regions: regions of the target where this holds; all when empty.
+        same_region: it holds between pods of one region only.
+    """
+
+    source: str
+    target: str
+    ports: tuple[int, ...]
+    regions: tuple[str, ...] = ()
+    same_region: bool = False
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """What network policy is for. Whatever is not allowed here must be blocked for the pods of the role `database`.
+
+    Every role may ask its own cluster's DNS.
+
+    Attributes:
+        region_label: the label by which database pods say their region, from their template on; "" where they need
+            none (a cluster label does it).
+        namespace: where pods that wear the roles' labels are put to try flows; the probes' own when empty.
+    """
+
+    roles: tuple[PolicyRole, ...]
+    allow: tuple[AllowedFlow, ...]
+    region_label: str = "geography"
+    namespace: str = ""
+
+    def role(self, name: str) -> PolicyRole:
+        """The role of that name. Raises KeyError when there is none."""
+        return {role.name: role for role in self.roles}[name]
+
+    def labels(self, role: str, region: str) -> dict[str, str]:
+        """The labels that a pod of that role wears in that region."""
+        found = self.role(role)
+        return {found.key: found.value} | (
+            {self.region_label: region} if role == DATABASE and self.region_label else {}
+        )
+
+    def ports(self, source: tuple[str, str], target: tuple[str, str]) -> frozenset[int]:
+        """The TCP ports that must be open from a role in a region to another; each is (role, region)."""
+        return frozenset(
+            port
+            for flow in self.allow
+            if (flow.source, flow.target) == (source[0], target[0])
+            and (not flow.regions or target[1] in flow.regions)
+            and (not flow.same_region or source[1] == target[1])
+            for port in flow.ports
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole environment as it was designed.
 
@@ -186,6 +259,7 @@ class Plan:
             ClusterIP must answer; False where it must not be relied on.
         egress: where to knock to prove that pods reach the internet; None makes that check not applicable.
         underlay: the network below the mesh.
+        policy: what network policy is for; None where there is none.
         external_name: a name outside all clusters that their DNS must resolve.
         bulk_bytes: size of a bulk transfer between two regions (T-BULK).
     """
@@ -198,6 +272,7 @@ class Plan:
     services_routed: bool
     budgets: Budgets = Budgets()
     database: DatabasePlan | None = None
+    policy: PolicyPlan | None = None
     egress: EgressTarget | None = None
     underlay: UnderlayPlan = UnderlayPlan()
     external_name: str | None = None

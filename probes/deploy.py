@@ -22,6 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from analysis.facts import Endpoint, Gap
 from analysis.fleet import Capability, Fleet
+from analysis.plan import CLIENT, PolicyPlan
 from probes.client import Operation, run_agent
 from probes.cluster import Cluster, KubeObject
 from probes.errors import ApiError, ProbeError
@@ -338,11 +339,18 @@ def pod_manifest(fleet: Fleet, pod: ProbePod, run: str, expires: str) -> KubeObj
         "metadata": {
             "name": pod.name,
             "namespace": pod.namespace,
-            "labels": {OWNED: "true", RUN: run, ROLE: "host" if pod.on_host else "pod"},
+            "labels": _client_labels(fleet.plan.policy, pod.region)
+            | {OWNED: "true", RUN: run, ROLE: "host" if pod.on_host else "pod"},
             "annotations": {EXPIRES: expires},
         },
         "spec": spec,
     }
+
+
+def _client_labels(policy: PolicyPlan | None, region: str) -> dict[str, str]:
+    """What policy asks of the database's clients: probes are some."""
+    known = policy is not None and any(role.name == CLIENT for role in policy.roles)
+    return policy.labels(CLIENT, region) if policy and known else {}
 
 
 @dataclass(frozen=True)

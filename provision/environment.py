@@ -14,7 +14,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from analysis.fleet import DEFAULT_FULL_MESH_LIMIT
-from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan, UnderlayPlan
+from analysis.plan import (
+    AllowedFlow,
+    Budgets,
+    Cni,
+    DatabasePlan,
+    EgressTarget,
+    Encapsulation,
+    Plan,
+    PolicyPlan,
+    PolicyRole,
+    RegionPlan,
+    UnderlayPlan,
+)
 from provision.environment_values import (
     Address,
     ClusterId,
@@ -305,6 +317,7 @@ class Flow(_Section):
     regions: tuple[str, ...] = Field(
         default=(), description="the regions of the target where this holds; by default all", examples=[["us-east-1"]]
     )
+    same_region: StrictBool = Field(default=False, description="whether it holds between pods of one region only")
 
 
 class PolicyIntent(_Section):
@@ -316,6 +329,46 @@ class PolicyIntent(_Section):
         examples=[{"database": "app=cockroachdb", "client": "app=cockroachdb-client"}],
     )
     allow: tuple[Flow, ...] = Field(default=(), description="what must get through")
+    region_label: str = Field(
+        default="geography", description="the label by which database pods say their region; empty where none does"
+    )
+    namespace: DnsLabel | None = Field(
+        default=None,
+        description="where pods that wear the roles' labels are put to try what gets through; by default with the "
+        "probes",
+    )
+
+    def plan(self) -> PolicyPlan:
+        """The same as judges know it."""
+        return PolicyPlan(
+            roles=tuple(PolicyRole(name, *label.split("=", 1)) for name, label in self.roles.items()),
+            allow=tuple(
+                AllowedFlow(flow.source, flow.target, flow.ports, flow.regions, flow.same_region) for flow in self.allow
+            ),
+            region_label=self.region_label,
+            namespace=self.namespace or "",
+        )
+
+    @classmethod
+    def from_plan(cls, plan: PolicyPlan) -> Self:
+        """The section that says the same."""
+        return cls(
+            roles={role.name: f"{role.key}={role.value}" for role in plan.roles},
+            allow=tuple(
+                Flow.model_validate(
+                    {
+                        "from": flow.source,
+                        "to": flow.target,
+                        "ports": flow.ports,
+                        "regions": flow.regions,
+                        "same_region": flow.same_region,
+                    }
+                )
+                for flow in plan.allow
+            ),
+            region_label=plan.region_label,
+            namespace=plan.namespace or None,
+        )
 
 
 class BudgetSettings(_Section):
@@ -452,6 +505,7 @@ class Environment(_Section):
             services_routed=self.services_routed,
             budgets=Budgets(**{name: getattr(self.budgets, name) for name in BudgetSettings.model_fields}),
             database=self._database_plan(self.database) if self.database else None,
+            policy=self.policy.plan() if self.policy else None,
             egress=EgressTarget(self.egress.address, self.egress.port) if self.egress else None,
             underlay=UnderlayPlan(
                 cloud=self.cloud,
@@ -549,6 +603,7 @@ class Environment(_Section):
             dns=DnsSettings(external_name=plan.external_name),
             bulk_bytes=plan.bulk_bytes,
             database=cls._database(plan.database) if plan.database else None,
+            policy=PolicyIntent.from_plan(plan.policy) if plan.policy else None,
             budgets=BudgetSettings(**{name: getattr(plan.budgets, name) for name in BudgetSettings.model_fields}),
             egress=Egress(address=plan.egress.address, port=plan.egress.port) if plan.egress else None,
         )

@@ -31,6 +31,7 @@ _COMMON = frozenset(
         Capability.OUTSIDE,
         Capability.PACKET_CAPTURE,
         Capability.DATABASE_PODS,
+        Capability.POLICY,
     }
 )
 

@@ -15,7 +15,21 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from analysis.facts import COCKROACHDB, POSTGRESQL
-from analysis.plan import Budgets, Cni, DatabasePlan, EgressTarget, Encapsulation, Plan, RegionPlan, UnderlayPlan
+from analysis.plan import (
+    CLIENT,
+    DATABASE,
+    AllowedFlow,
+    Budgets,
+    Cni,
+    DatabasePlan,
+    EgressTarget,
+    Encapsulation,
+    Plan,
+    PolicyPlan,
+    PolicyRole,
+    RegionPlan,
+    UnderlayPlan,
+)
 
 AWS_CALICO = "aws-calico"
 AZURE_CILIUM = "azure-cilium"
@@ -286,11 +300,28 @@ class LabTopology:
                 # With two regions, the one that is left would be no majority.
                 must_survive=(WORKLOADS_DATABASE,) if len(self.regions) > 2 else (),
             ),
+            policy=POLICY,
             egress=EGRESS,
             underlay=UnderlayPlan(cloud=self.cloud, path_mtu=UNDERLAY_MTU, operators=(IPv4Network((OPERATOR, 32)),)),
             external_name=_EXTERNAL_NAME,
             bulk_bytes=_BULK_BYTES,
         )
+
+
+STORE = "store"
+POLICY = PolicyPlan(
+    roles=(
+        PolicyRole(DATABASE, "app", "cockroachdb"),
+        PolicyRole(CLIENT, "app", "cockroachdb-client"),
+        PolicyRole(STORE, "app", "database-store"),
+    ),
+    allow=(
+        AllowedFlow(DATABASE, DATABASE, DatabasePlan().ports),
+        AllowedFlow(CLIENT, DATABASE, DatabasePlan().ports),
+        AllowedFlow(DATABASE, STORE, (2379,), same_region=True),
+    ),
+)
+"""What policy is for in a lab. The store is what the stand-in keeps its leases in."""
 
 
 class TopologyBuilder(Protocol):

@@ -99,6 +99,7 @@ def capabilities(environment: Environment) -> frozenset[Capability]:
         Capability.OUTSIDE: environment.outside,
         Capability.NODE_SHELL: environment.ssh,
         Capability.DATABASE_PODS: environment.database,
+        Capability.POLICY: environment.policy,
         Capability.DATABASE: environment.database and environment.database.access,
     }
     return frozenset(
