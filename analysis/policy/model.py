@@ -125,6 +125,42 @@ class Tier:
 
 
 @dataclass(frozen=True)
+class HostEndpoint:
+    """A Calico HostEndpoint: a node's own interface that policies select by labels.
+
+    Attributes:
+        interface: its name, "*" for all of the node's, "" when only addresses are said.
+        addresses: its `expectedIPs`; rules know it as a peer by them alone.
+    """
+
+    cluster: str
+    name: str
+    node: str
+    interface: str = ""
+    addresses: tuple[IPv4Address, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
+    ports: tuple[tuple[str, Protocol, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Kubernetes Service, as rules name it.
+
+    Attributes:
+        selector: None for one without a selector.
+        backends: address, protocol and port of what stands behind it, ready or not.
+    """
+
+    cluster: str
+    namespace: str
+    name: str
+    backends: tuple[tuple[IPv4Address, Protocol, int], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    selector: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """Settings of the engine that change what policies mean.
 
@@ -136,6 +172,7 @@ class EngineOptions:
         allow_localhost: Cilium's `allow-localhost`: auto, always or policy.
         cidr_match_mode: Cilium's `policy-cidr-match-mode`: "" or nodes.
         pod_cidrs: where pods have their addresses, for rules that name addresses.
+        cluster_names: the name that a cluster bears in a Cilium mesh, where it differs from `Endpoint.cluster`.
     """
 
     federation: bool = False
@@ -145,6 +182,7 @@ class EngineOptions:
     allow_localhost: str = "auto"
     cidr_match_mode: str = ""
     pod_cidrs: tuple[str, ...] = ()
+    cluster_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,8 +201,9 @@ class World:
     service_accounts: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
     network_sets: tuple[NetworkSet, ...] = ()
     tiers: tuple[Tier, ...] = ()
-    host_endpoints: tuple[Mapping[str, Any], ...] = ()
-    options: EngineOptions = EngineOptions()
+    host_endpoints: tuple[HostEndpoint, ...] = ()
+    services: tuple[Service, ...] = ()
+    options: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True)
@@ -173,12 +212,17 @@ class Flow:
 
     Attributes:
         port: of the destination; 0 for ICMP.
+        source_port: one that the system picks, unless said otherwise.
+        icmp_type: of an ICMP message; an echo request unless said otherwise.
     """
 
     source: Endpoint
     target: Endpoint
     protocol: Protocol
     port: int
+    source_port: int = 49152
+    icmp_type: int = 8
+    icmp_code: int = 0
 
 
 @dataclass(frozen=True)
