@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from analysis.facts import COCKROACHDB
 from provision.lab import state
-from provision.lab.host import LabUnavailableError, isolation
+from provision.lab.host import LabUnavailableError, isolation, search_path
 from provision.lab.kube.real.assets import API_SERVER, OPTION, find_assets
 from provision.lab.launcher import await_stage, launch
 from provision.lab.stages import Stage
@@ -20,12 +21,40 @@ from provision.lab.topology import aws_calico, azure_cilium
 from provision.provider import NoProgress
 
 PROJECT = Path(__file__).parents[2]
+CONTAINED_PREAMBLE = """
+import os, socket, subprocess
+from provision.lab import kernel, netns
+from provision.lab.container import mount_private_trees
+mount_private_trees()
+"""
 
 
 def pytest_generate_tests(metafunc):
     if "lab" in metafunc.fixturenames:
         given = find_assets(metafunc.config.getoption(OPTION)) is not None
         metafunc.parametrize("lab", ["own", API_SERVER] if given else ["own"], indirect=True, scope="session")
+
+
+@pytest.fixture
+def contained(pytestconfig):
+    """Run Python in a container of its own; its standard output."""
+    try:
+        options = isolation()
+    except LabUnavailableError as reason:
+        pytest.skip(str(reason))
+
+    def run(script):
+        done = subprocess.run(
+            ["unshare", *options, sys.executable, "-c", CONTAINED_PREAMBLE + dedent(script)],
+            cwd=pytestconfig.rootpath,
+            env={"PATH": search_path()},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,41 +1,6 @@
 """Namespaces and the commands in them, in a container that holds nothing else."""
 
-import subprocess
-import sys
-from textwrap import dedent
-
 import pytest
-
-from provision.lab.host import LabUnavailableError, isolation, search_path
-
-PREAMBLE = """
-import os, socket, subprocess
-from provision.lab import kernel, netns
-from provision.lab.container import mount_private_trees
-mount_private_trees()
-"""
-
-
-@pytest.fixture
-def contained(pytestconfig):
-    """Run Python in a container of its own; its standard output."""
-    try:
-        options = isolation()
-    except LabUnavailableError as reason:
-        pytest.skip(str(reason))
-
-    def run(script):
-        done = subprocess.run(
-            ["unshare", *options, sys.executable, "-c", PREAMBLE + dedent(script)],
-            cwd=pytestconfig.rootpath,
-            env={"PATH": search_path()},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_a_namespace_has_a_name_for_ip_and_its_loopback_up(contained):
