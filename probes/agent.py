@@ -53,6 +53,9 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   seconds until it came.
 - {"op": "resolve", "names": [name, ...], "timeout"}: for each, all at once, what the own resolver makes of it (hosts
   file, search list, servers), and the seconds that it took; and what /etc/resolv.conf says.
+- {"op": "doors", "name", "identity", "address", "tcp", "udp", "sctp", "life"}: listeners on just these ports; those
+  that cannot be had are told in `failed`. "counters" tells of each knock at which port it was and from whom, and of
+  datagrams the mark of the batch and the number of the probe, whatever they went through.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -2373,6 +2376,80 @@ def watch(operation: dict[str, Any], end: float) -> dict[str, Any]:
     return {"rounds": rounds}
 
 
+# --- doors: listeners that tell who knocked at which ------------------------------------------------------------------
+
+SCTP = 132  # IPPROTO_SCTP; the socket module of most Pythons does not name it
+
+
+class Doors(Listeners):
+    """Listeners on just these ports and no others."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.failed: dict[str, str] = {}
+        super().__init__(dict(spec, sink=()))
+        self.seen["sctp"] = {}
+        opened = (self.listen(spec["address"], port, socket.SOCK_STREAM, None, SCTP) for port in spec.get("sctp", ()))
+        self.ports["sctp"] = list(opened)
+
+    def listen(self, address: str, port: int, style: int, _handler: Any, protocol: int = 0) -> int:
+        """Bind to that port and listen; 0 when it cannot be had."""
+        kind = "sctp" if protocol else "tcp" if style == socket.SOCK_STREAM else "udp"
+        try:
+            sock = Socket(socket.AF_INET, style | socket.SOCK_NONBLOCK, protocol)
+            if style == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+            sock.bind((address, port))
+            if style == socket.SOCK_STREAM:
+                sock.listen(BACKLOG)
+        except OSError as error:
+            self.failed["%s %d" % (kind, port)] = str(error.strerror)
+            return 0
+        bound = int(sock.getsockname()[1])
+        knocked = self.on_datagrams if kind == "udp" else self.on_streams
+        self.watch(sock, lambda mask: knocked(sock, kind, bound))
+        return bound
+
+    def on_streams(self, sock: Socket, kind: str, port: int) -> None:
+        """Say the greeting and close, for all who wait."""
+        for _ in range(64):
+            try:
+                connection, peer = sock.accept()
+            except OSError:
+                return
+            self.count(kind, "%d %s" % (port, peer[0]))
+            try:
+                connection.send(self.greeting(peer))
+            except OSError:
+                pass  # the peer is gone already
+            connection.close()
+
+    def on_datagrams(self, sock: Socket, kind: str, _port: int) -> None:
+        """Note which probe it is, whoever it seems to come from, and echo its start behind the greeting."""
+        for _ in range(64):
+            try:
+                data, peer = sock.recvfrom(BUFFER)
+                if len(data) >= TOKEN.size:
+                    mark, number, _attempt = TOKEN.unpack_from(data)
+                    self.count(kind, "%s %d" % (mark.hex(), number))
+                sock.sendto(self.greeting(peer) + data[:ECHOED], peer)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+
+    def state(self) -> dict[str, Any]:
+        """Ports, those that could not be had, and who knocked how often."""
+        ports = {kind: [port for port in opened if port] for kind, opened in self.ports.items()}
+        return dict(super().state(), ports=ports, failed=self.failed)
+
+
+def doors(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """Open them in a process that outlives the agent; those of that name that are open already are kept."""
+    return start(Doors, operation)
+
+
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
@@ -2391,6 +2468,7 @@ OPERATIONS = {
     "dns": dns,
     "resolve": resolve,
     "watch": watch,
+    "doors": doors,
 }
 
 
