@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from analysis.expectation import ExpectedSession, internal_sessions, is_reflector, reflectors
 from analysis.facts import Inventory, MeshConfiguration, Node, Peering, Routing, Session
 from analysis.plan import Plan
-from analysis.selectors import SelectorError, parse_selector
+from analysis.policy.selector import SelectorError, parse_selector
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
 from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, together, unseen_regions
 
@@ -466,7 +466,7 @@ def _is_remote(peering: Peering, node: Node, peer: Node) -> bool:
 
 def _selects(selector: str, node: Node) -> bool:
     try:
-        return parse_selector(selector)(dict(node.labels))
+        return parse_selector(selector).matches(dict(node.labels))
     except SelectorError:
         return False
 

@@ -2,7 +2,7 @@
 
 The grammar is Calico's for labels of one object: `all()`, `has(k)`, `k == 'v'`, `k != 'v'`, `k in {'a', 'b'}`,
 `k not in {...}`, `k contains 'v'`, `k starts with 'v'`, `k ends with 'v'`, `!`, `&&`, `||` and brackets. A selector is
-parsed once and gives a predicate over labels. The judges have a reader of their own (`analysis.selectors`): what plays
+parsed once and gives a predicate over labels. The judges have a reader of their own (`analysis.policy.selector`): what plays
 Calico must share no mistake with what judges it.
 """
 
