@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -27,6 +28,8 @@ from probes.client import Operation, run_agent
 from probes.cluster import Cluster, KubeObject
 from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
+
+T = TypeVar("T")
 
 OWNED, RUN, ROLE, EXPIRES = "meshproof/owned", "meshproof/run", "meshproof/probe", "meshproof/expires"
 CONTAINER = "probe"
@@ -164,7 +167,7 @@ def place(mesh: Mesh, per_node: int = 1) -> ProbeSet:
     for pod, outcome in mesh.each(
         wanted,
         lambda pod: pod.region,
-        lambda cluster, pod: _create(cluster, pod, pod_manifest(mesh.fleet, pod, run, expires)),
+        lambda cluster, pod: create(cluster, pod, pod_manifest(mesh.fleet, pod, run, expires)),
     ):
         if isinstance(outcome, ProbeError):
             gaps.append(Gap(pod.region, f"probe pod {pod.name} on node {pod.node}", str(outcome)))
@@ -217,8 +220,9 @@ def remove(mesh: Mesh, probe_set: ProbeSet) -> None:
 
     def clear(cluster: Cluster) -> None:
         # Asked rather than remembered: a create whose answer was lost has made a pod all the same.
-        for pod in cluster.items(_pods_path(probe_set.namespace), labelSelector=selector):
-            cluster.delete(_pod_path(probe_set.namespace, pod["metadata"]["name"]), grace_seconds=GRACE_SECONDS)
+        for place in namespaces(mesh.fleet):
+            for pod in cluster.items(_pods_path(place), labelSelector=selector):
+                cluster.delete(_pod_path(place, pod["metadata"]["name"]), grace_seconds=GRACE_SECONDS)
         if cluster.region in probe_set.created_namespaces:
             cluster.delete(f"/api/v1/namespaces/{probe_set.namespace}")
 
@@ -239,10 +243,11 @@ def sweep(mesh: Mesh) -> tuple[str, ...]:
 
     def clear(cluster: Cluster) -> list[str]:
         removed = []
-        for pod in cluster.items(_pods_path(namespace), labelSelector=f"{OWNED}=true"):
-            if expired(pod):
-                cluster.delete(_pod_path(namespace, pod["metadata"]["name"]))
-                removed.append(f"{cluster.region}/{namespace}/{pod['metadata']['name']}")
+        for place in namespaces(mesh.fleet):
+            for pod in cluster.items(_pods_path(place), labelSelector=f"{OWNED}=true"):
+                if expired(pod):
+                    cluster.delete(_pod_path(place, pod["metadata"]["name"]))
+                    removed.append(f"{cluster.region}/{place}/{pod['metadata']['name']}")
         try:
             found = cluster.get(f"/api/v1/namespaces/{namespace}")
         except ApiError as error:
@@ -260,6 +265,13 @@ def sweep(mesh: Mesh) -> tuple[str, ...]:
             raise outcome
         swept += outcome
     return tuple(swept)
+
+
+def namespaces(fleet: Fleet) -> tuple[str, ...]:
+    """Where pods of ours may be: the probe namespace, and that of the pods that wear the roles of policy."""
+    policy = fleet.plan.policy if Capability.POLICY in fleet.capabilities else None
+    own = (policy.namespace,) if policy and policy.namespace else ()
+    return tuple(dict.fromkeys((fleet.probe_namespace, *own)))
 
 
 def expired(found: KubeObject, now: datetime | None = None) -> bool:
@@ -401,7 +413,9 @@ def _pods_for(fleet: Fleet, region: str, node: str, run: str, per_node: int) -> 
         yield ProbePod(region, node, fleet.probe_namespace, pod_name(run, node, "host"), on_host=True)
 
 
-def _create(cluster: Cluster, pod: ProbePod, manifest: KubeObject) -> None:
+def create(cluster: Cluster, pod: ProbePod, manifest: KubeObject) -> None:
+    """Create a pod of ours, which may be there already because an answer was lost. Raises ApiError."""
+
     def account_missing(error: BaseException) -> bool:
         # A new namespace has no service account for a moment; servers say 403 or 500 until it has.
         return isinstance(error, ApiError) and "serviceaccount" in error.reason.lower()
@@ -424,24 +438,53 @@ def _listening(
     cluster: Cluster, mesh: Mesh, probe_set: ProbeSet, within: timedelta
 ) -> list[tuple[ProbePod, _Listening | str]]:
     """The region's pods with their listeners, or what each is still waiting for."""
-    waiting = {pod.name: pod for pod in probe_set.pods if pod.region == cluster.region}
+    pods = [pod for pod in probe_set.pods if pod.region == cluster.region]
+    life = min(datetime.fromisoformat(probe_set.expires) - datetime.now(UTC), LIFE)
+    return start_in(cluster, mesh, pods, probe_set.run, within, partial(_start_listeners, life=life))
+
+
+def start_in(
+    cluster: Cluster,
+    mesh: Mesh,
+    pods: Sequence[ProbePod],
+    run: str,
+    within: timedelta,
+    start: Callable[[Cluster, ProbePod], T],
+) -> list[tuple[ProbePod, T | str]]:
+    """Start something in each pod as soon as it runs.
+
+    Args:
+        cluster: where the pods are.
+        mesh: all clusters.
+        pods: those that were created, of one namespace. Their addresses are not known yet.
+        run: value of their run label.
+        within: how long they may take until they run.
+        start: what to do with each, once it has its address.
+
+    Returns:
+        What came of it for each pod, or in words what it is still waiting for.
+    """
+    waiting = {pod.name: pod for pod in pods}
     if not waiting:
         return []
     states = dict.fromkeys(waiting, PodState("not seen by the API yet"))
-    life = min(datetime.fromisoformat(probe_set.expires) - datetime.now(UTC), LIFE)
-    starting: list[tuple[ProbePod, Future[_Listening]]] = []
-    selector = f"{OWNED}=true,{RUN}={probe_set.run}"
-    for kind, found in cluster.watch(_pods_path(probe_set.namespace), within=within, labelSelector=selector):
+    starting: list[tuple[ProbePod, Future[T]]] = []
+    selector = f"{OWNED}=true,{RUN}={run}"
+
+    def begin(pod: ProbePod) -> Future[T]:
+        return mesh.submit(cluster.region, lambda there: start(there, pod))
+
+    for kind, found in cluster.watch(_pods_path(pods[0].namespace), within=within, labelSelector=selector):
         name = found["metadata"]["name"]
         if name in waiting:
             state = PodState("deleted by somebody else", final=True) if kind == "DELETED" else pod_state(found)
             states[name] = state
             if state.address is not None:
                 pod = replace(waiting.pop(name), address=state.address)
-                starting.append((pod, mesh.submit(cluster.region, partial(_start_listeners, pod=pod, life=life))))
+                starting.append((pod, begin(pod)))
         if all(states[name].final for name in waiting):
             break
-    outcomes: list[tuple[ProbePod, _Listening | str]] = [(pod, states[name].text) for name, pod in waiting.items()]
+    outcomes: list[tuple[ProbePod, T | str]] = [(pod, states[name].text) for name, pod in waiting.items()]
     for pod, future in starting:
         try:
             outcomes.append((pod, future.result()))
@@ -450,7 +493,7 @@ def _listening(
     return outcomes
 
 
-def _start_listeners(cluster: Cluster, *, pod: ProbePod, life: timedelta) -> _Listening:
+def _start_listeners(cluster: Cluster, pod: ProbePod, *, life: timedelta) -> _Listening:
     operation: Operation = {
         "op": "listen",
         "name": pod.listener_name,
