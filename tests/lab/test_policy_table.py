@@ -156,6 +156,22 @@ with listen("here", 80) as server, closing(connect("far", PODS["here"], 80)) as 
     )
 
 
+def test_what_is_passed_on_is_for_the_next_chain_to_decide(room):
+    last = Chain((Rule(Action.ACCEPT, Match(peers=BESIDE)),))
+    middle = Chain((Rule(Action.DROP, Match(ports=((81, 81),))),), Action.PASS, last)
+    first = Chain((Rule(Action.PASS, Match(ports=((80, 81),))),), then=middle)
+    room(
+        """
+with listen("here", 80), listen("here", 81), listen("here", 82):
+    assert opens("beside", PODS["here"], 80)
+    assert not opens("beside", PODS["here"], 81)
+    assert not opens("beside", PODS["here"], 82)
+    assert not opens("far", PODS["here"], 80)
+""",
+        _pod(ingress=first),
+    )
+
+
 def test_every_way_to_match_is_one_that_nft_reads(room):
     match = Match(
         peers=frozenset({IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16"), IPv4Network("10.0.1.2/32")}),

@@ -12,6 +12,8 @@ class Action(str, Enum):
 
     ACCEPT = "accept"
     DROP = "drop"
+    PASS = "pass"  # noqa: S105 - a verdict
+    """Leave it to the chain that comes next (Calico's tiers)."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chain:
-    """The rules of one direction: the first that matches decides, and `otherwise` when none does."""
+    """The rules of one direction: the first that matches decides, and `otherwise` when none does.
+
+    Attributes:
+        then: the chain that PASS leads to; None where PASS comes to ACCEPT.
+    """
 
     rules: tuple[Rule, ...]
     otherwise: Action = Action.DROP
+    then: Chain | None = None
 
 
 @dataclass(frozen=True)

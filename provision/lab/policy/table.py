@@ -20,9 +20,6 @@ _WITH_PORTS = "{ tcp, udp, sctp }"
 _LONGEST_COMMENT = 127
 """What nft takes, in bytes."""
 
-_VERDICTS = {Action.ACCEPT: "return", Action.DROP: "drop"}
-"""Accepted is what goes on, to the chain of the other end."""
-
 _Sets = Mapping[frozenset[IPv4Network], str]
 
 
@@ -40,8 +37,10 @@ def policy_table(name: str, pods: Iterable[PolicedPod], to_own_node: Action = Ac
     egress = {pod.device: pod.egress for pod in known if pod.egress is not None}
     sets = _named_sets((*ingress.values(), *egress.values()))
     parts = [_set(set_name, networks) for networks, set_name in sets.items()]
-    parts += [_chain(f"ingress-{device}", "saddr", chain, sets) for device, chain in ingress.items()]
-    parts += [_chain(f"egress-{device}", "daddr", chain, sets) for device, chain in egress.items()]
+    for device, chain in ingress.items():
+        parts += _chains(f"ingress-{device}", "saddr", chain, sets)
+    for device, chain in egress.items():
+        parts += _chains(f"egress-{device}", "daddr", chain, sets)
     from_pods, to_pods = _jump("iifname", "egress", egress), _jump("oifname", "ingress", ingress)
     parts += _hook("forward", [*from_pods, *to_pods])
     fenced = [f'"{pod.device}"' for pod in known] if to_own_node is Action.DROP else []
@@ -53,11 +52,10 @@ def policy_table(name: str, pods: Iterable[PolicedPod], to_own_node: Action = Ac
 def _named_sets(chains: Iterable[Chain]) -> _Sets:
     """A name for every set of addresses; rules that speak of the same addresses share one."""
     found: dict[frozenset[IPv4Network], str] = {}
-    for chain in chains:
-        for rule in chain.rules:
-            for networks in (rule.match.peers, rule.match.not_peers):
-                if networks:
-                    found.setdefault(networks, f"peers-{len(found) + 1}")
+    for rule in (rule for first in chains for chain in _sequence(first) for rule in chain.rules):
+        for networks in (rule.match.peers, rule.match.not_peers):
+            if networks:
+                found.setdefault(networks, f"peers-{len(found) + 1}")
     return found
 
 
@@ -67,11 +65,27 @@ def _set(name: str, networks: frozenset[IPv4Network]) -> str:
     return _block(f"set {name}", ["type ipv4_addr", "flags interval", f"elements = {{ {elements} }}"])
 
 
-def _chain(name: str, side: str, chain: Chain, sets: _Sets) -> str:
-    lines = [_rule(rule, side, sets) for rule in chain.rules if not _matches_nothing(rule.match)]
-    if chain.otherwise is Action.DROP:
-        lines.append('counter drop comment "no rule allows it"')
-    return _block(f"chain {name}", lines)
+def _sequence(chain: Chain | None) -> Iterator[Chain]:
+    while chain is not None:
+        yield chain
+        chain = chain.then
+
+
+def _chains(name: str, side: str, first: Chain, sets: _Sets) -> Iterator[str]:
+    names = [name, *(f"{name}-{number}" for number, _ in enumerate(_sequence(first.then), 2))]
+    for own, following, chain in zip(names, [*names[1:], None], _sequence(first), strict=True):
+        # What is accepted goes back to the hook and on to the chain of the other end: `goto` leaves nothing between.
+        verdicts = {
+            Action.ACCEPT: "return",
+            Action.DROP: "drop",
+            Action.PASS: f"goto {following}" if following else "return",
+        }
+        lines = [_rule(rule, side, sets, verdicts) for rule in chain.rules if not _matches_nothing(rule.match)]
+        if chain.otherwise is Action.DROP:
+            lines.append('counter drop comment "no rule allows it"')
+        elif chain.otherwise is Action.PASS:
+            lines.append(verdicts[Action.PASS])
+        yield _block(f"chain {own}", lines)
 
 
 def _matches_nothing(match: Match) -> bool:
@@ -79,9 +93,9 @@ def _matches_nothing(match: Match) -> bool:
     return any(values is not None and not values for values in (match.peers, match.ports, match.source_ports))
 
 
-def _rule(rule: Rule, side: str, sets: _Sets) -> str:
+def _rule(rule: Rule, side: str, sets: _Sets, verdicts: Mapping[Action, str]) -> str:
     comment = rule.comment.replace('"', "'").encode()[:_LONGEST_COMMENT].decode(errors="ignore")
-    words = [*_conditions(rule.match, side, sets), "counter", _VERDICTS[rule.action]]
+    words = [*_conditions(rule.match, side, sets), "counter", verdicts[rule.action]]
     return " ".join([*words, f'comment "{comment}"'] if comment else words)
 
 
