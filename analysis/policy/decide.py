@@ -1,0 +1,35 @@
+"""What becomes of flows in a world, by the engine that enforces policy there."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from analysis.policy.cilium import CiliumEngine
+from analysis.policy.kubernetes import KubernetesEngine
+from analysis.policy.model import Decision, Direction, EndDecision, Engine, Flow, World
+
+
+class _Judges(Protocol):
+    def end(self, flow: Flow, direction: Direction) -> EndDecision: ...
+
+
+class Evaluator:
+    """Decides flows. Policies are indexed once, so one of these serves for all flows of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._engine = _engine(world)
+
+    def decide(self, flow: Flow) -> Decision:
+        """What both ends say: of the source's egress, and of the target's ingress."""
+        return Decision(
+            egress=self._engine.end(flow, Direction.EGRESS), ingress=self._engine.end(flow, Direction.INGRESS)
+        )
+
+
+def _engine(world: World) -> _Judges:
+    if world.engine is Engine.CILIUM:
+        return CiliumEngine(world)
+    if world.engine is Engine.KUBERNETES:
+        return KubernetesEngine(world)
+    raise NotImplementedError(f"no semantics of {world.engine.value} yet")
