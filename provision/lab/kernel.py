@@ -78,6 +78,12 @@ def load_tables(namespace: str, tables: Mapping[str, str]) -> None:
         raise KernelError(f"in {namespace}: table {', '.join(tables)} was refused: {' '.join(done.stderr.split())}")
 
 
+def has_table(namespace: str, table: str) -> bool:
+    """Whether there is a packet filter table of that family and name."""
+    listing = netns.command(namespace, ["nft", "list", "table", *table.split()])
+    return subprocess.run(listing, capture_output=True).returncode == 0
+
+
 def _batch(program: str, namespace: str, commands: Iterable[str]) -> None:
     orders = tuple(commands)
     if not orders:

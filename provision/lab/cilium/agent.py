@@ -13,7 +13,7 @@ To whoever wires this in:
   common-etcd-client{-ca.crt,.crt,.key}) and /var/run/cilium/cilium.sock; the pod mounts both folders by hostPath. The
   first is written from the Secrets cilium-clustermesh and clustermesh-apiserver-remote-cert whenever these change.
 - It needs: list and watch of ciliumnodes, pods, namespaces, services, endpointslices, configmaps and secrets of
-  kube-system; all on ciliumendpoints and ciliumidentities.
+  kube-system, and of policies, Cilium's and Kubernetes'; all on ciliumendpoints and ciliumidentities.
 - CiliumNode objects are the operator's. `spec.addresses` has InternalIP and CiliumInternalIP, `spec.ipam.podCIDRs` one
   CIDR, `spec.health.ipv4` (optional) an address of the node that answers TCP 4240 in the node's namespace.
 - The store of a cluster is filled while its pod `k8s-app=clustermesh-apiserver` is running: container "etcd" runs
@@ -95,6 +95,8 @@ class _NodeAgent:
         place.watch.namespaces.add_handler(lambda _change: place.pods.set())
         place.watch.endpoints.add_handler(self._note_endpoint)
         place.watch.nodes.add_handler(lambda _change: place.cluster.set())
+        for reflector in place.watch.meant_by_policy:
+            reflector.add_handler(lambda _change: place.policy.set())
         while True:
             self._pod_changed.clear()
             pod = self._pod()

@@ -21,8 +21,18 @@ from provision.lab.cilium.dbg.command import answer
 from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints
 from provision.lab.cilium.etcd import Backoff
 from provision.lab.cilium.health import HealthProber
+from provision.lab.cilium.policy.enforcer import PolicyEnforcer, View
+from provision.lab.cilium.policy.model import Dialect
 from provision.lab.cilium.remote import Access, ClusterIds, RemoteCluster
-from provision.lab.cilium.state import AgentState, ControllerState, IpcacheEntry, NodeEntry, NodeSource, TunnelEntry
+from provision.lab.cilium.state import (
+    AgentState,
+    ControllerState,
+    EndpointEntry,
+    IpcacheEntry,
+    NodeEntry,
+    NodeSource,
+    TunnelEntry,
+)
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import ApiError, KubeObject
 from provision.lab.topology import API_SERVER_PORT, LabNode
@@ -63,6 +73,7 @@ class Place:
         control_plane: the node of the cluster that its API server answers at.
         pods: set when a pod of the node or a namespace has changed, or an endpoint is gone.
         cluster: set when a node of the own cluster has changed.
+        policy: set when a policy has, or an object that says which addresses policies mean.
         files: set when a file of the settings has.
     """
 
@@ -74,6 +85,7 @@ class Place:
     allocator: IdentityAllocator
     pods: asyncio.Event = field(default_factory=asyncio.Event)
     cluster: asyncio.Event = field(default_factory=asyncio.Event)
+    policy: asyncio.Event = field(default_factory=asyncio.Event)
     files: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -106,6 +118,11 @@ class AgentLife:
         self._health = HealthProber(node.netns, f"{self._cluster.name}/{node.name}", self.nodes)
         self._probes_health = self._settings.get("enable-health-checking", "true") == "true"
         self._failures: dict[str, str] = {}
+        self._others_known = asyncio.Event()
+        dialect = Dialect.of_settings(self._cluster.name, _minor(self._version), self._settings)
+        self._policy = PolicyEnforcer(
+            node.name, node.netns, place.watch, dialect, self._settings, self._policy_view, place.policy
+        )
 
     async def run(self) -> None:
         """Live until cancelled."""
@@ -120,6 +137,7 @@ class AgentLife:
             tasks.create_task(self._keep_endpoints())
             tasks.create_task(self._keep_remotes(tasks))
             tasks.create_task(self._keep_tunnels(inherited))
+            tasks.create_task(self._policy.run(self._others_known))
             if self._probes_health:
                 tasks.create_task(self._health.run())
 
@@ -170,7 +188,7 @@ class AgentLife:
         own = next((node for node in nodes if node.source is NodeSource.LOCAL), None)
         tunnels = await asyncio.to_thread(place.datapath.tunnel_map) if maps else ()
         kubernetes_version, kubernetes_error = await self._ask_kubernetes()
-        entries = self._endpoints.entries
+        entries = self._policed(self._endpoints.entries)
         remotes = [remote for _, remote in sorted(self._remotes.items())]
         ipcache: tuple[IpcacheEntry, ...] = ()
         if maps:
@@ -220,6 +238,7 @@ class AgentLife:
                 continue
             self._failures.pop("sync-endpoints", None)
             backoff.reset()
+            self._place.policy.set()
             await self._place.pods.wait()
             await asyncio.sleep(SETTLE_S)
 
@@ -238,16 +257,23 @@ class AgentLife:
             for name, content in found.items():
                 if name not in running:
                     remote = RemoteCluster(
-                        self._place.node.name, name, partial(self._access, name), self._ids.accept, self._news.set
+                        self._place.node.name, name, partial(self._access, name), self._ids.accept, self._learn
                     )
                     self._remotes[name] = remote
                     running[name] = tasks.create_task(remote.run())
                 elif seen[name] != content:
                     self._remotes[name].reconnect()
             seen = dict(found)
-            self._news.set()
+            self._learn()
             await self._place.files.wait()
             await asyncio.sleep(SETTLE_S)
+
+    def _learn(self) -> None:
+        """Something was learnt of other clusters, or is to be forgotten."""
+        self._news.set()
+        self._place.policy.set()
+        if all(remote.state.synced.complete for remote in self._remotes.values()):
+            self._others_known.set()
 
     async def _keep_tunnels(self, inherited: Sequence[TunnelEntry]) -> None:
         """The tunnel map follows the nodes that are known.
@@ -304,6 +330,16 @@ class AgentLife:
                 return node
             await self._place.cluster.wait()
 
+    def _policy_view(self) -> View:
+        return View(self._endpoints.entries, self.nodes(), tuple(self._remotes.values()))
+
+    def _policed(self, entries: Sequence[EndpointEntry]) -> tuple[EndpointEntry, ...]:
+        """The endpoints, with word on whether policy is enforced on them."""
+        enforced = self._policy.enforced
+        return tuple(
+            replace(entry, policed=enforced[entry.address]) if entry.address in enforced else entry for entry in entries
+        )
+
     def _read_settings(self) -> dict[str, object]:
         """What each remote cluster's settings say, the contents of the files that they name included."""
         found: dict[str, object] = {}
@@ -357,8 +393,9 @@ class AgentLife:
             await asyncio.get_running_loop().sock_connect(end, (str(address), port))
 
     def _controllers(self) -> tuple[ControllerState, ...]:
-        names = ("sync-datapath", "sync-endpoints")
-        own = [ControllerState(name, int(name in self._failures), self._failures.get(name, "")) for name in names]
+        failures = self._failures | ({"sync-policy": self._policy.failure} if self._policy.failure else {})
+        names = ("sync-datapath", "sync-endpoints", "sync-policy")
+        own = [ControllerState(name, int(name in failures), failures.get(name, "")) for name in names]
         remotes = [
             ControllerState(f"remote-etcd-{name}", state.failures if state.last_error else 0, state.last_error)
             for name, state in ((name, remote.state) for name, remote in sorted(self._remotes.items()))

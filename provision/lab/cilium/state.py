@@ -91,7 +91,11 @@ class IdentityEntry:
 
 @dataclass(frozen=True)
 class EndpointEntry:
-    """A local pod."""
+    """A local pod.
+
+    Attributes:
+        policed: policy is enforced on what it receives, and on what it sends.
+    """
 
     id: int
     namespace: str
@@ -102,6 +106,7 @@ class EndpointEntry:
     device: str
     container: str
     state: str = "ready"
+    policed: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True)

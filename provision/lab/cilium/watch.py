@@ -20,6 +20,11 @@ from provision.lab.kube.objects import Resource
 CILIUM_NODES = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode", namespaced=False)
 CILIUM_ENDPOINTS = Resource("cilium.io", "v2", "ciliumendpoints", "CiliumEndpoint")
 CILIUM_IDENTITIES = Resource("cilium.io", "v2", "ciliumidentities", "CiliumIdentity", namespaced=False)
+CILIUM_POLICIES = Resource("cilium.io", "v2", "ciliumnetworkpolicies", "CiliumNetworkPolicy")
+CILIUM_CLUSTER_POLICIES = Resource(
+    "cilium.io", "v2", "ciliumclusterwidenetworkpolicies", "CiliumClusterwideNetworkPolicy", namespaced=False
+)
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 
 NAMESPACE = "kube-system"
 """Where Cilium is installed."""
@@ -42,6 +47,9 @@ class ClusterWatch:
         self.slices = Reflector(client, ENDPOINT_SLICES)
         self.config_maps = Reflector(client, CONFIG_MAPS, namespace=NAMESPACE)
         self.secrets = Reflector(client, SECRETS, namespace=NAMESPACE)
+        self.policies = Reflector(client, CILIUM_POLICIES)
+        self.cluster_policies = Reflector(client, CILIUM_CLUSTER_POLICIES)
+        self.network_policies = Reflector(client, NETWORK_POLICIES)
         self._all = (
             self.nodes,
             self.endpoints,
@@ -52,6 +60,22 @@ class ClusterWatch:
             self.slices,
             self.config_maps,
             self.secrets,
+            self.policies,
+            self.cluster_policies,
+            self.network_policies,
+        )
+
+    @property
+    def meant_by_policy(self) -> tuple[Reflector, ...]:
+        """Policies, and what says which addresses they mean."""
+        return (
+            self.policies,
+            self.cluster_policies,
+            self.network_policies,
+            self.endpoints,
+            self.identities,
+            self.nodes,
+            self.pods,
         )
 
     async def run(self) -> None:

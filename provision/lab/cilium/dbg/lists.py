@@ -9,6 +9,8 @@ from typing import Any
 from provision.lab.cilium.dbg.forms import set_fields, table, to_json
 from provision.lab.cilium.state import AgentState, EndpointEntry, IpcacheEntry, NodeEntry, ServiceEntry
 
+_POLICY_ENABLED = {(False, False): "none", (True, False): "ingress", (False, True): "egress", (True, True): "both"}
+
 
 def nodes_json(state: AgentState) -> str:
     """`node list -o json`."""
@@ -117,7 +119,8 @@ def endpoints_text(state: AgentState) -> str:
     rows[0].append("STATUS")
     for endpoint in state.endpoints:
         first, *others = endpoint.labels or ("",)
-        numbers = [str(endpoint.id), "Disabled", "Disabled", str(endpoint.identity)]
+        enforcement = ["Enabled" if policed else "Disabled" for policed in endpoint.policed]
+        numbers = [str(endpoint.id), *enforcement, str(endpoint.identity)]
         rows.append([*numbers, first, "", str(endpoint.address), endpoint.state])
         rows += [["", "", "", "", label] for label in others]
     return table(rows)
@@ -142,7 +145,7 @@ def _endpoint(state: AgentState, endpoint: EndpointEntry) -> dict[str, Any]:
                 "host-addressing": {"ipv4": str(state.router or "")},
                 "interface-name": endpoint.device,
             },
-            "policy": {"realized": {"policy-enabled": "none"}},
+            "policy": {"realized": {"policy-enabled": _POLICY_ENABLED[endpoint.policed]}},
             "state": endpoint.state,
         },
     }
