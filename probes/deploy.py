@@ -556,3 +556,8 @@ def _pods_path(namespace: str) -> str:
 
 def _pod_path(namespace: str, name: str) -> str:
     return f"{_pods_path(namespace)}/{name}"
+
+
+def pod_path(pod: ProbePod) -> str:
+    """Where the API has that pod."""
+    return _pod_path(pod.namespace, pod.name)
