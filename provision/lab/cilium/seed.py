@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from provision.lab.cilium.isolation import isolation_policy
 from provision.lab.cilium.settings import FOLDER
 from provision.lab.cilium.store import ETCD_COMMAND
 from provision.lab.kube.objects import KubeObject
@@ -100,11 +101,13 @@ def node_conditions(_node: LabNode) -> list[KubeObject]:
     return [{"type": "EtcdIsVoter", "status": "True", "reason": "MemberNotLearner", "message": message}]
 
 
-def objects(_topology: LabTopology, region: LabRegion) -> list[KubeObject]:
-    """Cilium's settings, and a CiliumNode for each node, with the pod CIDR that the operator would give it."""
+def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
+    """Cilium's settings, a CiliumNode for each node, with the pod CIDR that the operator would give it, and policy."""
+    policy = isolation_policy(topology, region)
     return [
         config_map(NAMESPACE, "cilium-config", settings(region)),
         *(cilium_node(node.name, node.address, node.block, node.tunnel_address) for node in region.nodes),
+        *([policy] if policy is not None else []),
     ]
 
 

@@ -81,4 +81,5 @@ done
         "tolerations": TOLERATE_ALL,
         "volumes": [{"name": "client-certs", "secret": {"secretName": plan.client_secret, "defaultMode": 0o400}}],
     }
-    return pod(namespace, "cluster-init", {"job": "cluster-init"}, spec)
+    # To policy it is a client like any other.
+    return pod(namespace, "cluster-init", {"app": "cockroachdb-client", "job": "cluster-init"}, spec)
