@@ -88,6 +88,9 @@ _BULK_BYTES = 4 << 20
 _DNS_CHANGE = timedelta(seconds=10)
 """Names are kept for a fifth of the time that the published Corefiles keep them for, so changes are seen sooner."""
 
+_REJOIN = timedelta(seconds=90)
+"""The lab's database is a few megabytes and its machine's own: a member that returns has nothing to fetch from far."""
+
 _EXTERNAL_NAME = "www.example.net"
 _DATABASE_CPU, _DATABASE_MEMORY, _DATABASE_STORAGE = 500, 1 << 30, 1 << 30
 """What a database pod asks for: half a processor, 1 GiB and as large a volume, of which no process takes notice."""
@@ -289,7 +292,7 @@ class LabTopology:
             encapsulation=Encapsulation.VXLAN,
             regions=tuple(region.plan for region in self.regions),
             services_routed=self.cni is Cni.CALICO_BGP,
-            budgets=Budgets(dns_change=_DNS_CHANGE),
+            budgets=Budgets(dns_change=_DNS_CHANGE, rejoin=_REJOIN),
             database=DatabasePlan(
                 engine=self.engine,
                 namespaces=tuple((region.name, region.name) for region in self.regions),
