@@ -55,14 +55,6 @@ def _of_one_node(flow: dict[str, Any], engine: str) -> bool:
     return engine == "kubernetes" and len(nodes) == 1 and any(end["type"] != "pod" for end in ends)
 
 
-@pytest.mark.parametrize(("group", "policies", "flow"), list(vectors()))
-def test_the_lab_enforces_what_the_product_does(group, policies, flow):
-    source, target = endpoint(flow["src"]), endpoint(flow["dst"])
-    sent = decides(group, policies, source, target, Direction.EGRESS, flow)
-    taken = decides(group, policies, target, source, Direction.INGRESS, flow)
-    assert (sent and taken) is (flow["verdict"] == "allow")
-
-
 def decides(group, policies, own, peer, direction, flow) -> bool:
     if own["type"] != "pod":
         return True
@@ -135,3 +127,11 @@ def known(cluster: str) -> Known:
         if "ports" in each and each["cluster"] == cluster
     }
     return Known({IPv4Address(each["ip"]): labels_of(each, f"{cluster}-n1") for each in insiders}, ports)
+
+
+@pytest.mark.parametrize(("group", "policies", "flow"), list(vectors()))
+def test_the_lab_enforces_what_the_product_does(group, policies, flow):
+    source, target = endpoint(flow["src"]), endpoint(flow["dst"])
+    sent = decides(group, policies, source, target, Direction.EGRESS, flow)
+    taken = decides(group, policies, target, source, Direction.INGRESS, flow)
+    assert (sent and taken) is (flow["verdict"] == "allow")
