@@ -40,6 +40,7 @@ from provision.environment_values import (
     Folder,
     HostPort,
     JumpHost,
+    LabelKey,
     Memory,
     Network,
     OutsideName,
@@ -329,7 +330,7 @@ class PolicyIntent(_Section):
         examples=[{"database": "app=cockroachdb", "client": "app=cockroachdb-client"}],
     )
     allow: tuple[Flow, ...] = Field(default=(), description="what must get through")
-    region_label: str = Field(
+    region_label: LabelKey = Field(
         default="geography", description="the label by which database pods say their region; empty where none does"
     )
     namespace: DnsLabel | None = Field(

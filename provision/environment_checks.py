@@ -15,6 +15,7 @@ from analysis.plan import Cni, Encapsulation
 from provision.environment import CLOUDS, DNS_HOST, Environment, Region
 from provision.environment_database import check_database
 from provision.environment_errors import Location, Problem
+from provision.environment_policy import check_policy, one_of
 from provision.environment_values import write_port_range
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
 
@@ -47,9 +48,9 @@ def check_plan(environment: Environment) -> Iterator[Problem]:
     yield from _doubles(environment)
     yield from _overlaps(environment)
     yield from _named_regions(environment)
-    yield from _named_roles(environment)
     yield from _outsiders(environment)
     yield from check_database(environment)
+    yield from check_policy(environment)
     yield from _capture(environment)
     yield from _lab(environment)
 
@@ -401,17 +402,7 @@ def _named_regions(environment: Environment) -> Iterator[Problem]:
         ]
     for location, name in named:
         if name not in known:
-            yield Problem(location, "is not a region of this file", _one_of(name, known), name)
-
-
-def _named_roles(environment: Environment) -> Iterator[Problem]:
-    if environment.policy is None:
-        return
-    roles = list(environment.policy.roles)
-    for index, flow in enumerate(environment.policy.allow):
-        for key, role in (("from", flow.source), ("to", flow.target)):
-            if role not in roles:
-                yield Problem(("policy", "allow", index, key), "is not one of the roles", _one_of(role, roles), role)
+            yield Problem(location, "is not a region of this file", one_of(name, known), name)
 
 
 def _outsiders(environment: Environment) -> Iterator[Problem]:
@@ -455,9 +446,3 @@ def _lab(environment: Environment) -> Iterator[Problem]:
         yield Problem(
             ("database", "access"), "means nothing with provider lab", "no access: the lab logs in with its own keys"
         )
-
-
-def _one_of(word: str, known: list[str]) -> str:
-    meant = nearest(word, known)
-    choice = f"one of {', '.join(known)}" if known else "none, as there are none"
-    return f"{meant}? ({choice})" if meant else choice

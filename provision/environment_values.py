@@ -32,6 +32,7 @@ _DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _CLUSTER_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
 _DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _LABEL_SELECTOR = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_./]*)=([-A-Za-z0-9_.]*)$")
+_LABEL_KEY = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_./]*)?$")
 _PORT_RANGE = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 _CPU = re.compile(r"^(\d+(?:\.\d{1,3})?)$|^(\d+)m$")
 _MEMORY = re.compile(r"^(\d+(?:\.\d+)?)([KMGT]i|[kMGT]|)$")
@@ -338,6 +339,7 @@ ClusterName = Annotated[
     ),
 ]
 DnsName = Annotated[str, _matching(_DNS_NAME, "a name", "small letters, digits, hyphens and dots, like node-1")]
+LabelKey = Annotated[str, _matching(_LABEL_KEY, "a label's key", "the key alone, like geography; empty for none")]
 Word = Annotated[str, BeforeValidator(_text)]
 Port = Annotated[int, Whole(1, 65535)]
 Ports = Annotated[tuple[Port, ...], at_least(1, "port"), Field(json_schema_extra={"minItems": 1})]

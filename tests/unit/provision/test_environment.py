@@ -125,6 +125,32 @@ def test_an_environment_that_is_written_reads_back_the_same(
     assert again.plan() == plan
 
 
+def test_an_intent_is_read_and_written_as_it_is(tmp_path: Path) -> None:
+    written = {
+        "roles": {"database": "app=crdb", "client": "role=client", "store": "app=etcd"},
+        "allow": [
+            {"from": "database", "to": "database", "ports": [26257, 26258, 8080]},
+            {"from": "client", "to": "database", "ports": [26257], "regions": ["us-east-1"]},
+            {"from": "database", "to": "store", "ports": [2379], "same_region": True},
+        ],
+        "region_label": "topology/region",
+        "namespace": "policy-trials",
+    }
+    plan = environment_with(policy=written).plan()
+    intent = plan.policy
+    assert intent is not None
+    assert intent.labels("database", "us-east-1") == {"app": "crdb", "topology/region": "us-east-1"}
+    assert intent.labels("client", "us-east-1") == {"role": "client"}
+    assert intent.ports(("client", "us-west-1"), ("database", "us-east-1")) == {26257}
+    assert not intent.ports(("client", "us-east-1"), ("database", "us-west-1"))
+    assert intent.ports(("database", "us-east-1"), ("store", "us-east-1")) == {2379}
+    assert not intent.ports(("database", "us-east-1"), ("store", "us-west-1"))
+    assert intent.namespace == "policy-trials"
+    path = tmp_path / "environment.yaml"
+    path.write_text(Environment.from_plan(plan, provider=AttachSettings()).to_yaml())
+    assert load_environment(path, kubeconfigs=False).plan().policy == intent
+
+
 def test_figures_of_the_file_are_those_of_the_plan() -> None:
     plan = environment_with(
         profile="custom",

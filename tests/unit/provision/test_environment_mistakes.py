@@ -76,6 +76,7 @@ policy:
     client: app=client
   allow:
     - {from: client, to: database, ports: [26257]}
+    - {from: database, to: database, ports: [26257, 8080], same_region: true}
 budgets:
   convergence: 30s
   throughput_ratio: 0.8
@@ -213,6 +214,14 @@ MISTAKES = [
     Mistake("misspelt region in database", "us-east-1: crdb", "us-eats-1: crdb" + HERE, "database.namespaces.us-eats-1", "us-eats-1", "us-east-1?"),
     Mistake("misspelt region in policy", "ports: [26257]}", "ports: [26257], regions: [us-east2]}" + HERE, "policy.allow[0].regions[0]", "us-east2", "us-east-2?"),
     Mistake("misspelt role", "{from: client,", "{from: cleint,", "policy.allow[0].from", "cleint", "client?"),
+    Mistake("no role of the database", "database: app=cockroachdb", "datebase: app=cockroachdb", "policy.roles", "datebase, client", "database in place of datebase"),
+    Mistake("two roles with one label", "client: app=client", "client: app=cockroachdb" + HERE, "policy.roles.client", "app=cockroachdb", "tells the two apart"),
+    Mistake("role by the regions' label", "client: app=client", "client: geography=client" + HERE, "policy.roles.client", "geography=client", "another label"),
+    Mistake("region label is no key", "policy:", "policy:\n  region_label: my geography" + HERE, "policy.region_label", "my geography", "like geography"),
+    Mistake("flow beside the database", "{from: client, to: database,", "{from: client, to: client,", "policy.allow[0]", "client -> client", "database as from or as to"),
+    Mistake("policy port twice", "ports: [26257]}", "ports: [26257, 26257]}" + HERE, "policy.allow[0].ports[1]", "26257", "each port once"),
+    Mistake("no flow between members", "{from: database, to: database,", "{from: client, to: database,", "policy.allow", None, "from: database, to: database"),
+    Mistake("policy tried in the database's namespace", "policy:", "policy:\n  namespace: crdb" + HERE, "policy.namespace", "crdb", "a namespace of its own"),
     Mistake("role is no label", "client: app=client", "client: app" + HERE, "policy.roles.client", "app", "key=value"),
     Mistake("reflector label is no label", "label: route-reflector=true", "label: route-reflector", "regions[0].route_reflectors.label", "route-reflector", "route-reflector=true"),
     Mistake("reflectors both ways", "{label: route-reflector=true}", "{label: a=b, nodes: [n1]}" + HERE, "regions[0].route_reflectors", None, "either label"),
