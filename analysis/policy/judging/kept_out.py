@@ -32,7 +32,7 @@ def judge_other_ports(plan: Plan, policies: Policies, enforcement: Enforcement) 
     }
     return judge_stopped(
         [tried for tried in _unmeant(plan, enforcement) if tried.between(DATABASE, DATABASE)],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="between database pods everything is blocked but the ports that the intent lists",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.protocol),
         required=required,
@@ -58,7 +58,7 @@ def judge_strangers(plan: Plan, policies: Policies, enforcement: Enforcement) ->
             for tried in _unmeant(plan, enforcement)
             if role_of(tried.target) == DATABASE and role_of(tried.source) != DATABASE
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="nobody reaches database pods but those whom the intent names, on the ports that it lists",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=required,
@@ -85,7 +85,7 @@ def judge_destinations(plan: Plan, policies: Policies, enforcement: Enforcement)
             for tried in _unmeant(plan, enforcement)
             if role_of(tried.source) == DATABASE and role_of(tried.target) != DATABASE
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="database pods reach nothing but what the intent lists and their cluster's DNS",
         key=lambda tried: (tried.source.region, tried.target.party),
         required=required,

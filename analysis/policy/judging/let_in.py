@@ -40,7 +40,7 @@ def judge_inside_regions(plan: Plan, policies: Policies, enforcement: Enforcemen
             if role_of(tried.source) == DATABASE
             and (role_of(tried.target) in others or (role_of(tried.target) == DATABASE and not tried.crosses))
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="inside its region every database pod reaches the others, and what it depends on",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),
@@ -53,7 +53,7 @@ def judge_dns(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdi
     """NET-POL-009: database pods can ask the DNS of their cluster, over UDP and over TCP."""
     return judge_passing(
         [tried for tried in flows_of(enforcement) if asks_own_dns(tried) and role_of(tried.source) == DATABASE],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="database pods can ask their own cluster's DNS, over UDP and TCP",
         key=lambda tried: (tried.source.region, tried.trial.protocol),
         required={
@@ -83,7 +83,7 @@ def judge_clients(plan: Plan, policies: Policies, enforcement: Enforcement) -> V
             for tried in _meant(plan, enforcement)
             if role_of(tried.source) in sources and role_of(tried.target) == DATABASE
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="declared clients reach the database on the ports that they were given",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, CLIENT, DATABASE),
@@ -104,7 +104,7 @@ def _judge_between_database_pods(
             for tried in _meant(plan, enforcement)
             if tried.between(DATABASE, DATABASE) and tried.crosses and tried.trial.port in ports
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected=f"database pods of every region reach those of every other on {ports_words(ports)}",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),

@@ -37,7 +37,7 @@ def judge_baseline(plan: Plan, policies: Policies, enforcement: Enforcement) -> 
             and tried.crosses
             and (tried.source.party, tried.target.party) == (Party.STRANGER, Party.STRANGER)
         ],
-        Said(plan, policies),
+        Said(plan, policies, enforcement.participants),
         expected="between pods of different clusters that no policy is about, every port is open",
         key=lambda tried: (tried.source.region, tried.target.region),
         required={
@@ -54,7 +54,7 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
 
     Connections that were there before may go on, as conntrack has it; that is told, and judged by nobody.
     """
-    intent, said = intent_of(plan), Said(plan, policies)
+    intent, said = intent_of(plan), Said(plan, policies, enforcement.participants)
     flows = [tried for tried in flows_of(enforcement) if tried.trial.way in (Way.LABELLED_LATER, Way.AFTER_RESTART)]
     after = [tried for tried in flows if not _unlabelled(tried)]
     let_in = [tried for tried in after if tried.fate is Fate.PASSED and meant(intent, tried) is False]
@@ -92,7 +92,7 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
 
 def judge_lift(plan: Plan, policies: Policies, lift: Lift) -> Verdict:
     """NET-POL-017: without the policy what it stopped gets through, and once it is back it is stopped again."""
-    intent, said = intent_of(plan), Said(plan, policies)
+    intent, said = intent_of(plan), Said(plan, policies, lift.participants)
     without = [tried for tried in tried_flows(lift.participants, lift.without) if meant(intent, tried) is False]
     again = [tried for tried in tried_flows(lift.participants, lift.again) if meant(intent, tried) is False]
     still_stopped = [tried for tried in without if tried.fate is Fate.STOPPED and tried.target.healthy]
@@ -147,8 +147,8 @@ def _established(enforcement: Enforcement) -> Iterator[str]:
         if alike := [tried for tried in flows if tried.fate is fate]:
             where = listed(dict.fromkeys(f"{tried.target.region}" for tried in alike))
             yield (
-                f"of the connections that were there before the policy, {len(alike)} to pods of {where} {words}: whoever "
-                f"is connected when a policy comes is {'not touched' if fate is Fate.PASSED else 'cut off'}"
+                f"of the connections that were there before the policy, {len(alike)} to pods of {where} {words}: "
+                f"whoever is connected when a policy comes is {'not touched' if fate is Fate.PASSED else 'cut off'}"
             )
 
 

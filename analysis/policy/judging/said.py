@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from analysis.facts import Participant, Party, Policies
@@ -32,24 +33,30 @@ _END_WORDS = {
 
 
 class Said:
-    """The policy objects of all clusters, ready to be asked about flows."""
+    """The policy objects of all clusters, ready to be asked about flows.
 
-    def __init__(self, plan: Plan, policies: Policies) -> None:
+    Pods of ours are gone again when the objects are read, so they are known by what they wore.
+    """
+
+    def __init__(self, plan: Plan, policies: Policies, participants: tuple[Participant, ...] = ()) -> None:
         self._plan = plan
         self._policies = policies
+        self._participants = participants
 
     @cached_property
-    def world(self) -> World:
-        """Everything that decides, as the objects have it."""
-        return world_of(self._policies, self._plan)
+    def _world(self) -> World:
+        world = world_of(self._policies, self._plan)
+        known = {endpoint.address for endpoint in world.endpoints}
+        ours = (self._made_up(party) for party in self._participants if party.address not in known)
+        return replace(world, endpoints=(*world.endpoints, *ours))
 
     @cached_property
     def _evaluator(self) -> Evaluator:
-        return Evaluator(self.world)
+        return Evaluator(self._world)
 
     @cached_property
     def _by_address(self) -> dict[object, Endpoint]:
-        return {endpoint.address: endpoint for endpoint in self.world.endpoints}
+        return {endpoint.address: endpoint for endpoint in self._world.endpoints}
 
     def decide(self, tried: Tried) -> Decision | None:
         """What the objects say of a flow; None where nobody read the objects of both its ends."""
@@ -59,8 +66,8 @@ class Said:
         trial = tried.trial
         return self._evaluator.decide(
             Flow(
-                self._endpoint(tried.source),
-                self._endpoint(tried.target),
+                self._by_address[tried.source.address],
+                self._by_address[tried.target.address],
                 Protocol(trial.protocol),
                 trial.port,
             )
@@ -82,11 +89,8 @@ class Said:
         decision = self.decide(tried)
         return decision is not None and decision.allowed is not (tried.fate is Fate.PASSED)
 
-    def _endpoint(self, party: Participant) -> Endpoint:
-        """A participant as engines know it. Pods of ours are gone again, so they are known by what they wore."""
-        known = self._by_address.get(party.address)
-        if known is not None:
-            return known
+    def _made_up(self, party: Participant) -> Endpoint:
+        """A participant as engines know it."""
         kind = _KINDS.get(party.party, EndpointKind.POD)
         role, intent = role_of(party), self._plan.policy
         return Endpoint(

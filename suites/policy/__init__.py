@@ -1,0 +1,1 @@
+"""Policy: what its objects say, what is done, and what was meant."""
