@@ -17,7 +17,7 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "marked", "name", "prefix", "number", "patience"}: the same, as soon as so many marks that begin like that have
   come, at most `patience` seconds later. A mark is a datagram for the listeners that says it is one; none is answered.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
-  {"kind": "icmp|tcp|udp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
+  {"kind": "icmp|tcp|udp|sctp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
   "window", "timeout", "tries", "patience", "source", "ttl", "mark"}. After `patience` failures the rest of a batch is
   not tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who
   ends them then is in the column `offender`, and one batch for each number of hops makes a trace. `mark`, in hex, is
@@ -54,8 +54,8 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "resolve", "names": [name, ...], "timeout"}: for each, all at once, what the own resolver makes of it (hosts
   file, search list, servers), and the seconds that it took; and what /etc/resolv.conf says.
 - {"op": "doors", "name", "identity", "address", "tcp", "udp", "sctp", "life"}: listeners on just these ports; those
-  that cannot be had are told in `failed`. "counters" tells of each knock at which port it was and from whom, and of
-  datagrams the mark of the batch and the number of the probe, whatever they went through.
+  that cannot be had are told in `failed`. {"op": "account", "name"} tells of each knock since it was last asked at
+  which port it was and from whom, and of datagrams the mark of the batch and the number of the probe.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -360,6 +360,8 @@ class Loop:
 class TcpBatch(Batch):
     """Connections, one socket each. What is said over them is the dialogue's business."""
 
+    protocol = 0  # the usual one of streams
+
     def __init__(self, spec: dict[str, Any], dialogue: Dialogue) -> None:
         super().__init__(spec)
         self.dialogue = dialogue
@@ -391,7 +393,7 @@ class TcpBatch(Batch):
         """Start one connection; False when there are no file descriptors left and waiting will free some."""
         target = self.targets[index]
         try:
-            sock = Socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = Socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, self.protocol)
         except OSError as error:
             if self.live:
                 return False
@@ -888,6 +890,8 @@ def make_batch(spec: dict[str, Any]) -> Batch:
         return TcpBatch(spec, Knock())
     if kind == "dns-tcp":
         return TcpBatch(spec, DnsOverTcp())
+    if kind == "sctp":
+        return SctpBatch(spec, Greeting())
     return {"icmp": IcmpBatch, "udp": UdpBatch, "dns-udp": DnsBatch}[kind](spec)
 
 
@@ -2381,6 +2385,16 @@ def watch(operation: dict[str, Any], end: float) -> dict[str, Any]:
 SCTP = 132  # IPPROTO_SCTP; the socket module of most Pythons does not name it
 
 
+class SctpBatch(TcpBatch):
+    """Associations of SCTP that behave like connections."""
+
+    protocol = SCTP
+
+    def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
+        """Note the outcome; only of TCP the kernel tells how long connecting took."""
+        self.end(fd, outcome, rtt=time.monotonic() - self.live[fd][2], sends=1, **columns)
+
+
 class Doors(Listeners):
     """Listeners on just these ports and no others."""
 
@@ -2439,6 +2453,12 @@ class Doors(Listeners):
             except OSError:
                 continue
 
+    def answer(self, connection: Socket, word: bytes) -> None:
+        """Answer, and forget who knocked when that was asked for."""
+        super().answer(connection, word)
+        if word == b"account":
+            self.seen = {kind: {} for kind in self.seen}
+
     def state(self) -> dict[str, Any]:
         """Ports, those that could not be had, and who knocked how often."""
         ports = {kind: [port for port in opened if port] for kind, opened in self.ports.items()}
@@ -2448,6 +2468,11 @@ class Doors(Listeners):
 def doors(operation: dict[str, Any], _end: float) -> dict[str, Any]:
     """Open them in a process that outlives the agent; those of that name that are open already are kept."""
     return start(Doors, operation)
+
+
+def account(operation: dict[str, Any], _end: float) -> dict[str, Any]:
+    """Who knocked since this was last asked."""
+    return ask_standing(operation["name"], b"account")
 
 
 OPERATIONS = {
@@ -2469,6 +2494,7 @@ OPERATIONS = {
     "resolve": resolve,
     "watch": watch,
     "doors": doors,
+    "account": account,
 }
 
 
