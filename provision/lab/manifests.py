@@ -82,11 +82,18 @@ def storage_class() -> KubeObject:
 
 
 def custom_kind(
-    group: str, version: str, plural: str, kind: str, *, namespaced: bool = False, status: bool = False
+    group: str,
+    version: str,
+    plural: str,
+    kind: str,
+    *,
+    namespaced: bool = False,
+    status: bool = False,
+    schema: Mapping[str, Any] | None = None,
 ) -> KubeObject:
-    """A CustomResourceDefinition that takes any fields; with `status` they are written apart from the rest."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    served: dict[str, Any] = {"name": version, "schema": {"openAPIV3Schema": schema}, "served": True, "storage": True}
+    """A CustomResourceDefinition, of any fields unless there is a schema; with `status` it is written apart."""
+    known = schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served: dict[str, Any] = {"name": version, "schema": {"openAPIV3Schema": known}, "served": True, "storage": True}
     if status:
         served["subresources"] = {"status": {}}
     return {

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from provision.lab.cilium.isolation import isolation_policy
+from provision.lab.cilium.policy.schema import policy_schema
 from provision.lab.cilium.settings import FOLDER
 from provision.lab.cilium.store import ETCD_COMMAND
 from provision.lab.kube.objects import KubeObject
@@ -58,7 +59,8 @@ _NAMESPACED_KINDS = {
     "ciliumnetworkpolicies": ("v2", "CiliumNetworkPolicy"),
     "ciliumnodeconfigs": ("v2", "CiliumNodeConfig"),
 }
-_WITH_STATUS = frozenset({"CiliumNode"})
+_POLICIES = frozenset({"CiliumClusterwideNetworkPolicy", "CiliumNetworkPolicy"})
+_WITH_STATUS = _POLICIES | {"CiliumNode"}
 
 _K3S_ARGUMENTS = ("server", "--flannel-backend", "none", "--disable-network-policy")
 
@@ -66,7 +68,15 @@ _K3S_ARGUMENTS = ("server", "--flannel-backend", "none", "--disable-network-poli
 def kinds() -> list[KubeObject]:
     """The CustomResourceDefinitions of `cilium.io`."""
     return [
-        custom_kind(GROUP, version, plural, kind, namespaced=namespaced, status=kind in _WITH_STATUS)
+        custom_kind(
+            GROUP,
+            version,
+            plural,
+            kind,
+            namespaced=namespaced,
+            status=kind in _WITH_STATUS,
+            schema=policy_schema(clusterwide=not namespaced) if kind in _POLICIES else None,
+        )
         for namespaced, group in ((False, _CLUSTER_KINDS), (True, _NAMESPACED_KINDS))
         for plural, (version, kind) in group.items()
     ]

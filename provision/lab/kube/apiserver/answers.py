@@ -46,6 +46,13 @@ def list_response(
     return json_response(head[:-1] + b',"items":[' + items + b"]}")
 
 
+def warn(response: web.Response, unknown: Sequence[str]) -> web.Response:
+    """The answer with a warning for each field that was not known, as `kubectl` prints them."""
+    for path in unknown:
+        response.headers.add("Warning", f'299 - "unknown field \\"{path}\\""')
+    return response
+
+
 def success(resource: Resource, stored: Stored, code: int = 200) -> web.Response:
     """The Status that tells of a success with an object."""
     details = {

@@ -11,6 +11,7 @@ from provision.lab.kube.apiserver import errors, protobuf
 from provision.lab.kube.apiserver.operations import DeleteOptions
 from provision.lab.kube.apiserver.patches import json_patch, merge_patch, strategic_merge_patch
 from provision.lab.kube.apiserver.resources import Resource
+from provision.lab.kube.apiserver.schemas import check, prune
 from provision.lab.kube.apiserver.store import Stored
 from provision.lab.kube.objects import KubeObject
 
@@ -52,6 +53,31 @@ def _load_yaml(body: bytes) -> Any:
         return yaml.safe_load(body)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def conform(request: web.Request, resource: Resource, body: Any) -> list[str]:
+    """Take out of a custom object what its kind's schema does not know, as `fieldValidation` asks for.
+
+    Returns:
+        The fields that are gone and that the client is to be warned of.
+
+    Raises:
+        ApiError: 400, there are such fields and the client is strict; 422, a value is not what the schema says.
+    """
+    if resource.schema is None or not isinstance(body, dict):
+        return []
+    dropped = prune(resource.schema, body)
+    how = request.query.get("fieldValidation", "Warn")
+    if dropped and how == "Strict":
+        unknown = ", ".join(f'unknown field "{path}"' for path in dropped)
+        raise errors.bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+            f"strict decoding error: {unknown}"
+        )
+    if causes := check(resource.schema, body):
+        name = (body.get("metadata") or {}).get("name") or ""
+        raise errors.invalid(resource.kind, resource.group, name, causes)
+    return dropped if how == "Warn" else []
 
 
 def dry_run(request: web.Request) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
 from provision.lab.kube.apiserver import errors
-from provision.lab.kube.apiserver.answers import encoder, json_response, list_response, page, scale_of, success
+from provision.lab.kube.apiserver.answers import encoder, json_response, list_response, page, scale_of, success, warn
 from provision.lab.kube.apiserver.authentication import Authenticator, User
 from provision.lab.kube.apiserver.bodies import (
     APPLY_PATCH,
     JSON_PATCH,
     apply_patch,
+    conform,
     dry_run,
     read_body,
     read_delete_options,
@@ -119,10 +121,7 @@ class Handlers:
             case "create":
                 if resource.namespaced and not call.namespace:
                     raise errors.method_not_allowed()
-                body = await read_body(http)
-                return self._respond(
-                    call, self._operations.create(resource, call.namespace, body, dry_run=call.dry_run), 201
-                )
+                return self._create(call, await read_body(http))
             case "deletecollection":
                 how = await read_delete_options(http)
                 chosen = self._store.list(resource.key, call.selection())
@@ -136,9 +135,7 @@ class Handlers:
             case "get":
                 return self._respond(call, self._current(call))
             case "update":
-                body = await read_body(call.http)
-                updated = self._operations.update(resource, self._current(call), body, dry_run=call.dry_run)
-                return self._respond(call, updated)
+                return self._update(call, self._current(call), await read_body(call.http))
             case "patch":
                 return await self._patch(call)
             case "delete":
@@ -155,11 +152,20 @@ class Handlers:
         if call.http.content_type == APPLY_PATCH and self._store.get(resource.key, call.namespace, name) is None:
             self._authorizer.require(call.user, call.action.with_verb("create"))
             named = merge_patch(body, {"metadata": {"name": name}})
-            created = self._operations.create(resource, call.namespace, named, dry_run=call.dry_run)
-            return self._respond(call, created, 201)
+            return self._create(call, named)
         current = self._current(call)
         patched = apply_patch(resource, current, call.http.content_type, body)
-        return self._respond(call, self._operations.update(resource, current, patched, dry_run=call.dry_run))
+        return self._update(call, current, patched)
+
+    def _create(self, call: Call, obj: Any) -> web.Response:
+        dropped = conform(call.http, call.resource, obj)
+        created = self._operations.create(call.resource, call.namespace, obj, dry_run=call.dry_run)
+        return warn(self._respond(call, created, 201), dropped)
+
+    def _update(self, call: Call, current: Stored, obj: Any) -> web.Response:
+        dropped = conform(call.http, call.resource, obj)
+        updated = self._operations.update(call.resource, current, obj, dry_run=call.dry_run)
+        return warn(self._respond(call, updated), dropped)
 
     async def _subresource(self, call: Call) -> web.StreamResponse:
         name = call.action.subresource

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from provision.lab.kube.apiserver.errors import no_such_resource
@@ -88,6 +88,7 @@ class Resource:
 
     Attributes:
         custom: the CustomResourceDefinition that registered it, "" for a built-in kind.
+        schema: of its objects, as that definition gives it.
     """
 
     group: str
@@ -101,6 +102,7 @@ class Resource:
     subresources: tuple[str, ...] = ()
     selectable_fields: frozenset[str] = METADATA_FIELDS
     custom: str = ""
+    schema: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def api_version(self) -> str:
@@ -225,6 +227,7 @@ def custom_resources(definition: Mapping[str, Any]) -> list[Resource]:
             selectable_fields=METADATA_FIELDS
             | {field["jsonPath"].removeprefix(".") for field in version.get("selectableFields") or ()},
             custom=definition["metadata"]["name"],
+            schema=version["schema"]["openAPIV3Schema"],
         )
         for version in spec["versions"]
         if version.get("served")
