@@ -3,6 +3,7 @@
 import pytest
 
 from analysis.policy.judging.admission import judge_admission
+from analysis.policy.judging.coverage import judge_present
 from analysis.policy.judging.known import judge_remote_endpoints
 from analysis.policy.judging.labels import judge_labels
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
@@ -12,6 +13,13 @@ from analysis.policy.judging.scopes import judge_clusters_named, judge_namespace
 def test_database_pods_carry_their_regions_label(plan, facts, require):
     """Database pods carry their region's label from the pod template on."""
     require(judge_labels(plan, facts.policies))
+
+
+@pytest.mark.requirement("NET-POL-014")
+@pytest.mark.needs("policy")
+def test_every_cluster_has_its_policy(plan, facts, require):
+    """The policy exists in every cluster, each time for that cluster's region."""
+    require(judge_present(plan, facts.policies))
 
 
 @pytest.mark.requirement("NET-POL-016")

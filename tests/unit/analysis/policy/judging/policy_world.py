@@ -23,7 +23,8 @@ from analysis.facts import (
 from analysis.plan import CLIENT, DATABASE
 from provision.lab.topology import STORE, aws_calico
 
-PLAN = aws_calico("demo").plan
+LAB = aws_calico("demo").plan
+PLAN = replace(LAB, database=replace(LAB.database, replicas=3))
 INTENT = PLAN.policy
 REGIONS = tuple(region.name for region in PLAN.regions)
 EAST, MIDDLE, WEST = REGIONS
