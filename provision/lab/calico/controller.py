@@ -19,6 +19,7 @@ from provision.lab.calico.control_plane import FELIX_HEALTH_PORT, LOOPBACK
 from provision.lab.calico.health import serve_health
 from provision.lab.calico.ipam import Ipam
 from provision.lab.calico.kube_controllers import KubeControllers
+from provision.lab.calico.policy.engine import PolicyEngine
 from provision.lab.calico.resources import (
     BGP_CONFIGURATIONS,
     BGP_PEERS,
@@ -188,9 +189,11 @@ class _NodeAgent:
                 continue
             self._applied, delay = target, RETRY_FIRST_S
 
-    async def serve_health(self) -> None:
-        """Tell the kubelet of the node, on Felix' health port, how that stands."""
-        await serve_health(self.netns, LOOPBACK, FELIX_HEALTH_PORT, is_ready=lambda: self.is_ready)
+    async def serve_health(self, policy: PolicyEngine) -> None:
+        """Tell the kubelet of the node, on Felix' health port, how that and policy stand."""
+        await serve_health(
+            self.netns, LOOPBACK, FELIX_HEALTH_PORT, is_ready=lambda: self.is_ready and policy.has_applied(self.name)
+        )
 
     async def _news_or(self, delay: float) -> None:
         try:
@@ -213,11 +216,15 @@ class CalicoController:
     Args:
         topology: the lab.
         watches: by region.
+        policy: by region; asked how far it is.
     """
 
-    def __init__(self, topology: LabTopology, watches: Mapping[str, ClusterWatch]) -> None:
+    def __init__(
+        self, topology: LabTopology, watches: Mapping[str, ClusterWatch], policy: Mapping[str, PolicyEngine]
+    ) -> None:
         self._timers: Timers = topology.timers
         self._watches = watches
+        self._policy = policy
         self._agents = [_NodeAgent(node) for node in topology.nodes]
         self._changed = asyncio.Event()
 
@@ -231,7 +238,7 @@ class CalicoController:
             tasks.create_task(self._follow())
             await fabric_ready.wait()
             for agent in self._agents:
-                tasks.create_task(agent.serve_health())
+                tasks.create_task(agent.serve_health(self._policy[agent.region]))
 
     async def _follow(self) -> None:
         for watch in self._watches.values():

@@ -1,4 +1,4 @@
-"""Calico as the agents process runs it: calico-node on every node, its CNI plugin, Typha, and the operator."""
+"""Calico as the agents process runs it: calico-node on every node, its CNI plugin, policy, Typha, and the operator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 from provision.lab.calico.cni import CalicoPodNetwork
 from provision.lab.calico.controller import CalicoController, ClusterWatch
 from provision.lab.calico.operator import Operator
+from provision.lab.calico.policy.engine import PolicyEngine
 from provision.lab.calico.typha import Typha
 from provision.lab.kube.identities import CALICO_NODE, CALICO_TYPHA, TIGERA_OPERATOR
 from provision.lab.kube.kubelet.network import PodNetwork
@@ -23,8 +24,12 @@ class CalicoMesh:
         self._topology = topology
         self._fabric_ready = fabric_ready
         self._watches = {region.name: ClusterWatch(clients[region.name, CALICO_NODE]) for region in topology.regions}
-        self._controller = CalicoController(topology, self._watches)
         self._typhas = [Typha(clients[region.name, CALICO_TYPHA], region.nodes) for region in topology.regions]
+        self._engines = {
+            region.name: PolicyEngine(region, clients[region.name, CALICO_NODE], typha.remote_pods)
+            for region, typha in zip(topology.regions, self._typhas, strict=True)
+        }
+        self._controller = CalicoController(topology, self._watches, self._engines)
         self._operators = [Operator(clients[region.name, TIGERA_OPERATOR]) for region in topology.regions]
 
     def network(self, region: str) -> PodNetwork:
@@ -39,6 +44,8 @@ class CalicoMesh:
             tasks.create_task(self._controller.run(self._fabric_ready))
             await self.synced()
             await self._fabric_ready.wait()
+            for engine in self._engines.values():
+                tasks.create_task(engine.run())
             for typha in self._typhas:
                 tasks.create_task(typha.run())
             for operator in self._operators:

@@ -160,7 +160,7 @@ Value = TypeVar("Value")
 
 def read_node(obj: KubeObject) -> CalicoNode:
     """The Calico side of a core Node. Raises BadObjectError when it has no usable address annotation."""
-    with _naming(obj):
+    with naming(obj):
         notes = obj["metadata"].get("annotations") or {}
         own_as, tunnel = notes.get(AS_ANNOTATION), notes.get(TUNNEL_ADDRESS_ANNOTATION)
         return CalicoNode(
@@ -176,7 +176,7 @@ def read_node(obj: KubeObject) -> CalicoNode:
 
 def read_pool(obj: KubeObject) -> IpPool:
     """An IPPool. Raises BadObjectError."""
-    with _naming(obj):
+    with naming(obj):
         spec = obj["spec"]
         return IpPool(
             name=obj["metadata"]["name"],
@@ -192,7 +192,7 @@ def read_pool(obj: KubeObject) -> IpPool:
 
 def read_bgp_configuration(obj: KubeObject) -> BgpConfiguration:
     """A BGPConfiguration. Raises BadObjectError."""
-    with _naming(obj):
+    with naming(obj):
         spec = obj.get("spec") or {}
         return BgpConfiguration(
             as_number=int(spec.get("asNumber") or DEFAULT_AS),
@@ -203,7 +203,7 @@ def read_bgp_configuration(obj: KubeObject) -> BgpConfiguration:
 
 def read_bgp_peer(obj: KubeObject) -> BgpPeer:
     """A BGPPeer. A port in `peerIP` is not supported by the lab and makes it a bad object. Raises BadObjectError."""
-    with _naming(obj):
+    with naming(obj):
         spec = obj["spec"]
         peer_ip, peer_selector = spec.get("peerIP"), spec.get("peerSelector")
         if bool(peer_ip) == bool(peer_selector):
@@ -223,7 +223,7 @@ def read_bgp_peer(obj: KubeObject) -> BgpPeer:
 
 def read_passwords(secret: KubeObject) -> tuple[tuple[SecretKey, str], ...]:
     """Every value of a Secret, with the key that BGPPeers name it by. Raises BadObjectError."""
-    with _naming(secret):
+    with naming(secret):
         name, data = secret["metadata"]["name"], secret.get("data") or {}
         values = {key: b64decode(data[key]).decode().strip() for key in sorted(data)}
         for key, value in values.items():
@@ -234,7 +234,7 @@ def read_passwords(secret: KubeObject) -> tuple[tuple[SecretKey, str], ...]:
 
 def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
     """A FelixConfiguration. Raises BadObjectError."""
-    with _naming(obj):
+    with naming(obj):
         spec = obj.get("spec") or {}
         return FelixConfiguration(
             external_nodes=tuple(IPv4Network(entry, strict=False) for entry in spec.get("externalNodesList") or ()),
@@ -245,7 +245,7 @@ def read_felix_configuration(obj: KubeObject) -> FelixConfiguration:
 
 def read_block_affinity(obj: KubeObject) -> BlockAffinity | None:
     """A confirmed BlockAffinity; None for one that is pending or about to go. Raises BadObjectError."""
-    with _naming(obj):
+    with naming(obj):
         spec = obj["spec"]
         # `deleted` is the text "true" or "false" in v1.
         if spec.get("state") not in (None, "", "confirmed") or str(spec.get("deleted", "false")).lower() == "true":
@@ -288,7 +288,7 @@ def _selector(text: str) -> str:
 
 
 @contextmanager
-def _naming(obj: KubeObject) -> Iterator[None]:
+def naming(obj: KubeObject) -> Iterator[None]:
     """Turn the errors of reading a field into one that names the object."""
     who = f"{obj.get('kind', 'object')}/{obj['metadata']['name']}"
     try:

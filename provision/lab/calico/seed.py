@@ -13,6 +13,7 @@ from uuid import NAMESPACE_DNS, uuid5
 from provision.lab.calico import control_plane
 from provision.lab.calico.authentication import BGP_PASSWORD_KEY, BGP_SECRET
 from provision.lab.calico.control_plane import OPERATOR_GROUP
+from provision.lab.calico.policy import seed as policy
 from provision.lab.calico.resources import (
     ADDRESS_ANNOTATION,
     GROUP,
@@ -46,6 +47,7 @@ _CLUSTER_KINDS = {
     "ippools": "IPPool",
     "ipreservations": "IPReservation",
     "remoteclusterconfigurations": "RemoteClusterConfiguration",
+    "tiers": "Tier",
 }
 
 
@@ -92,7 +94,7 @@ def node_annotations(region: LabRegion, node: LabNode) -> dict[str, str]:
 
 
 def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
-    """Calico's objects of one cluster: pools, BGP, Felix, blocks and their owners."""
+    """Calico's objects of one cluster: pools, BGP, Felix, blocks and their owners, policy."""
     others = [other for other in topology.regions if other is not region]
     return [
         *bgp_password_rights(),
@@ -105,6 +107,7 @@ def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
         _pool("default-ipv4-ippool", region.plan.pod_cidr, blockSize=region.plan.block_size, natOutgoing=True),
         *(pool for other in others for pool in _remote_pools(other)),
         *(claim for node in region.nodes for claim in (block_affinity(node.name, node.block), _first_block(node))),
+        *policy.objects(topology, region),
     ]
 
 
@@ -222,7 +225,12 @@ def _remote_peering(other: LabRegion) -> KubeObject:
 
 
 def _felix_configuration(others: list[LabRegion]) -> KubeObject:
-    spec = {"externalNodesList": [str(other.plan.node_cidr) for other in others], "logSeverityScreen": "Info"}
+    spec = {
+        # As the operator has it; Felix itself would drop what pods send to their own node.
+        "defaultEndpointToHostAction": "Accept",
+        "externalNodesList": [str(other.plan.node_cidr) for other in others],
+        "logSeverityScreen": "Info",
+    }
     return _object("FelixConfiguration", "default", spec)
 
 

@@ -7,6 +7,10 @@ from its own node, through the VPCs' routers, lists and watches what is federate
 It runs while a Typha pod does and in the network of that pod's node; the pod's container shows the log. Two things
 differ from the product: it tries again after one second, where that waits for ten, and a kubeconfig that changes is
 used at once, where that asks for a restart.
+
+What it has read of other clusters' pods is what policy knows of them. When a connection is lost, the last that it read
+stays; the pods of a cluster go when its RemoteClusterConfiguration does, or when a Typha that begins anew cannot read
+them.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,14 +30,18 @@ import yaml
 from provision.lab.agents_config import host_tree
 from provision.lab.calico.control_plane import NAMESPACE, TYPHA, TYPHA_HEALTH_PORT, TYPHA_LOGS, remote_name
 from provision.lab.calico.health import serve_health
+from provision.lab.calico.policy.remote import RemotePods
 from provision.lab.calico.resources import REMOTE_CLUSTERS
 from provision.lab.kube.client import (
+    NAMESPACES,
     NODES,
     PODS,
     SECRETS,
+    SERVICE_ACCOUNTS,
     ApiClient,
     ApiError,
     Bookmark,
+    ChangeKind,
     KubeObject,
     Reflector,
     Resource,
@@ -41,7 +50,8 @@ from provision.lab.kube.client import (
 from provision.lab.topology import LabNode
 
 RETRY_S = 1.0
-FEDERATED = (NODES, PODS)
+FEDERATED = (NODES, PODS, NAMESPACES, SERVICE_ACCOUNTS)
+"""Pods, and what they inherit labels from."""
 
 
 class UnusableError(Exception):
@@ -94,9 +104,13 @@ class Typha:
     Args:
         client: talks to the own cluster, as Typha.
         nodes: the nodes of the cluster.
+
+    Attributes:
+        remote_pods: what it knows of the pods of other clusters.
     """
 
     def __init__(self, client: ApiClient, nodes: tuple[LabNode, ...]) -> None:
+        self.remote_pods = RemotePods()
         self._nodes = {node.name: node for node in nodes}
         self._pods = Reflector(client, PODS, namespace=NAMESPACE, label_selector=f"k8s-app={TYPHA}")
         self._remotes = Reflector(client, REMOTE_CLUSTERS)
@@ -120,7 +134,8 @@ class Typha:
                     running.pop(key).stop()
                 for key in pods.keys() - running.keys():
                     pod, node = key[0], self._nodes[pods[key]]
-                    running[key] = _Run(node, host_tree(node.name) / TYPHA_LOGS / f"{pod}.log", tasks)
+                    log = host_tree(node.name) / TYPHA_LOGS / f"{pod}.log"
+                    running[key] = _Run(node, log, self.remote_pods, tasks)
                 for run in running.values():
                     run.follow(self._remotes, self._secrets)
                 await changed.wait()
@@ -137,8 +152,9 @@ def _running(pods: Reflector) -> Iterator[tuple[tuple[str, str], str]]:
 class _Run:
     """One run of a Typha container: its log, its health port, and a task for every remote cluster."""
 
-    def __init__(self, node: LabNode, file: Path, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, node: LabNode, file: Path, pods: RemotePods, tasks: asyncio.TaskGroup) -> None:
         self._node = node
+        self._pods = pods
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         self._log = _Log(file.open("w"))
@@ -152,19 +168,23 @@ class _Run:
     def follow(self, configurations: Reflector, secrets: Reflector) -> None:
         """Connect to what is configured now, and to nothing else."""
         wanted: dict[str, RemoteAccess] = {}
-        for configuration in configurations:
-            name = configuration["metadata"]["name"]
+        configured = {configuration["metadata"]["name"]: configuration for configuration in configurations}
+        for name, configuration in configured.items():
             try:
                 wanted[name] = read_access(configuration, secrets)
             except UnusableError as error:
                 self._log.warning(f"Unable to get datastore config: {error} {remote_name(name)}")
+                if name not in self._remotes:
+                    self._pods.forget(name)
         for name, (access, task) in tuple(self._remotes.items()):
             if wanted.get(name) != access:
                 self._log.info(f"Stop syncer for {remote_name(name)}")
                 task.cancel()
                 del self._remotes[name]
+                if name not in configured:
+                    self._pods.forget(name)
         for name in wanted.keys() - self._remotes.keys():
-            task = self._tasks.create_task(_follow_remote(name, wanted[name], self._node, self._log))
+            task = self._tasks.create_task(_follow_remote(name, wanted[name], self._node, self._pods, self._log))
             self._remotes[name] = wanted[name], task
 
     def stop(self) -> None:
@@ -175,26 +195,32 @@ class _Run:
         self._log.close()
 
 
-async def _follow_remote(name: str, access: RemoteAccess, node: LabNode, words: _Log) -> None:
+async def _follow_remote(name: str, access: RemoteAccess, node: LabNode, pods: RemotePods, words: _Log) -> None:
     """Stay connected to one remote cluster until cancelled."""
-    who = remote_name(name)
+    who, has_read = remote_name(name), False
     while True:
         words.info(f"Creating syncer for {who}")
         try:
             async with ApiClient(
                 access.server, ca=access.ca, token=access.token, name=TYPHA, netns=node.netns
             ) as client:
-                versions = [(await client.list(resource)).resource_version for resource in FEDERATED]
+                lists = {resource: await client.list(resource) for resource in FEDERATED}
+                pods.replace(name, {resource: found.items for resource, found in lists.items()})
+                has_read = True
                 words.info(f"Sending in-sync update for {who}")
                 async with asyncio.TaskGroup() as watches:
-                    for resource, version in zip(FEDERATED, versions, strict=True):
-                        watches.create_task(_watch(client, resource, version))
+                    for resource, found in lists.items():
+                        watches.create_task(_watch(client, resource, found.resource_version, partial(pods.take, name)))
         except* ApiError as errors:
             words.info(f"Sending connection failed update for {who} error={_first(errors)}")
+            if not has_read:
+                pods.forget(name)
         await asyncio.sleep(RETRY_S)
 
 
-async def _watch(client: ApiClient, resource: Resource, version: str) -> None:
+async def _watch(
+    client: ApiClient, resource: Resource, version: str, take: Callable[[Resource, ChangeKind, KubeObject], None]
+) -> None:
     """Follow a list for as long as the server lets it be watched. Raises ApiError when it no longer does."""
     while True:
         async for change in client.watch(resource, version):
@@ -202,6 +228,7 @@ async def _watch(client: ApiClient, resource: Resource, version: str) -> None:
                 version = change.resource_version
             else:
                 version = change.object["metadata"]["resourceVersion"]
+                take(resource, change.kind, change.object)
 
 
 def _first(errors: BaseExceptionGroup[ApiError]) -> ApiError:

@@ -48,11 +48,15 @@ def objects(topology: LabTopology, region: LabRegion, plan: DatabasePlan, pause:
     spec, others = _pod_spec(topology, region, plan, pause), _others(topology, region, plan, workers)
     claims = [volume_claim("datadir", plan.storage or _DATA_BYTES)] if topology.database else []
     public = str(region.plan.service_cidr[plan.sql_port])
+    policy = topology.plan.policy
+    # Policy tells the regions' pods apart by it; nothing else selects by it.
+    place = {policy.region_label: region.name} if policy and policy.region_label else {}
+    workload = Workload(namespace, plan.service, spec, _LABELS, place)
     return [
         _service(plan, namespace, plan.service, {"clusterIP": "None", "publishNotReadyAddresses": True}),
         _service(plan, namespace, plan.public_service, {"clusterIP": public, "clusterIPs": [public]}),
         *others,
-        *stateful_set(region, Workload(namespace, plan.service, spec, _LABELS), plan.service, places, claims),
+        *stateful_set(region, workload, plan.service, places, claims),
     ]
 
 
