@@ -137,9 +137,9 @@ class Cluster:
         """Create an object. Raises ApiError."""
         return self._request("POST", path, {}, body)
 
-    def update(self, path: str, body: KubeObject) -> KubeObject:
+    def update(self, path: str, body: KubeObject, **query: str) -> KubeObject:
         """Put an object in the place of the one at that path. Raises ApiError."""
-        return self._request("PUT", path, {}, body)
+        return self._request("PUT", path, query, body)
 
     def delete(self, path: str, *, grace_seconds: int = 0) -> None:
         """Delete an object; one that is not there is no error. Raises ApiError."""

@@ -19,10 +19,12 @@ from probes.observers import calico, cilium
 from probes.observers.database import observe_database
 from probes.observers.database_workloads import observe_database_workloads
 from probes.observers.dns import observe_dns
+from probes.observers.enforcement import observe_enforcement
 from probes.observers.inventory import observe_inventory
 from probes.observers.mtu import observe_mtu
 from probes.observers.observer import Observer
 from probes.observers.paths import observe_paths
+from probes.observers.policies import observe_policies
 from probes.observers.quality import observe_quality
 from probes.observers.reachability import observe_reachability
 from probes.observers.tls import observe_tls
@@ -42,6 +44,8 @@ COMMON: Mapping[str, Observer] = MappingProxyType(
         "workloads": observe_database_workloads,
         "database": observe_database,
         "tls": observe_tls,
+        "policies": observe_policies,
+        "enforcement": observe_enforcement,
     }
 )
 BY_CNI: Mapping[Cni, Mapping[str, Observer]] = MappingProxyType(

@@ -130,7 +130,7 @@ def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
     settings: list[RemoteSetting] = []
     for region, view in views.items():
         for name in view.names:
-            remote = _meant(name, plan)
+            remote = meant_cluster(name, plan)
             settings += _setting(region, remote, name, view, views)
             words = view.words.get(name) if view.words is not None else NO_TYPHA
             if words is None:
@@ -163,10 +163,10 @@ def observe_federation(mesh: Mesh, probe_set: ProbeSet) -> Federation:
 def _observe(cluster: Cluster) -> ClusterView:
     nodes = cluster.items("/api/v1/nodes")
     group = calico_group(cluster)
-    names = tuple(item["metadata"]["name"] for item in _remote_configurations(cluster, group))
+    names = tuple(item["metadata"]["name"] for item in remote_configurations(cluster, group))
     return ClusterView(
         names=names,
-        words=_typha_words(cluster) if names else {},
+        words=typha_words(cluster) if names else {},
         doors=tuple(
             address
             for node in nodes
@@ -181,7 +181,7 @@ def _observe(cluster: Cluster) -> ClusterView:
     )
 
 
-def _remote_configurations(cluster: Cluster, group: str) -> list[KubeObject]:
+def remote_configurations(cluster: Cluster, group: str) -> list[KubeObject]:
     """None in open-source Calico, which does not know the kind."""
     try:
         return calico_objects(cluster, group, "remoteclusterconfigurations")
@@ -191,7 +191,7 @@ def _remote_configurations(cluster: Cluster, group: str) -> list[KubeObject]:
         return []
 
 
-def _typha_words(cluster: Cluster) -> dict[str, LinkWords] | None:
+def typha_words(cluster: Cluster) -> dict[str, LinkWords] | None:
     """What the logs of all Typhas come to; None when none runs. A link is as good as in the Typha that fares worst."""
     told = None
     for pod in cluster.items("/api/v1/pods", labelSelector=TYPHA_SELECTOR):
@@ -235,7 +235,7 @@ def read_remote(region: str, remote: str, words: LinkWords) -> RemoteCluster:
     )
 
 
-def _meant(name: str, plan: Plan) -> str:
+def meant_cluster(name: str, plan: Plan) -> str:
     """The cluster that a RemoteClusterConfiguration is named after ("calico-cluster-us-east-2"), else its own name."""
     known = sorted((mesh_name(region) for region in plan.regions), key=len, reverse=True)
     return next((each for each in known if name == each or name.endswith(f"-{each}")), name)
