@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from analysis.policy.calico import CalicoEngine
 from analysis.policy.cilium import CiliumEngine
 from analysis.policy.kubernetes import KubernetesEngine
 from analysis.policy.model import Decision, Direction, EndDecision, Engine, Flow, World
@@ -32,4 +33,4 @@ def _engine(world: World) -> _Judges:
         return CiliumEngine(world)
     if world.engine is Engine.KUBERNETES:
         return KubernetesEngine(world)
-    raise NotImplementedError(f"no semantics of {world.engine.value} yet")
+    return CalicoEngine(world)
