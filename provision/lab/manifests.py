@@ -90,6 +90,7 @@ def custom_kind(
     namespaced: bool = False,
     status: bool = False,
     schema: Mapping[str, Any] | None = None,
+    short_names: Sequence[str] = (),
 ) -> KubeObject:
     """A CustomResourceDefinition, of any fields unless there is a schema; with `status` it is written apart."""
     known = schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -102,7 +103,13 @@ def custom_kind(
         "metadata": {"name": f"{plural}.{group}"},
         "spec": {
             "group": group,
-            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": list(short_names),
+            },
             "scope": "Namespaced" if namespaced else "Cluster",
             "versions": [served],
         },

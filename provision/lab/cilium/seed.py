@@ -59,8 +59,10 @@ _NAMESPACED_KINDS = {
     "ciliumnetworkpolicies": ("v2", "CiliumNetworkPolicy"),
     "ciliumnodeconfigs": ("v2", "CiliumNodeConfig"),
 }
-_POLICIES = frozenset({"CiliumClusterwideNetworkPolicy", "CiliumNetworkPolicy"})
-_WITH_STATUS = _POLICIES | {"CiliumNode"}
+_POLICIES = {"CiliumClusterwideNetworkPolicy": ("ccnp",), "CiliumNetworkPolicy": ("cnp", "ciliumnp")}
+"""The kinds of policies, with their short names."""
+
+_WITH_STATUS = frozenset({*_POLICIES, "CiliumNode"})
 
 _K3S_ARGUMENTS = ("server", "--flannel-backend", "none", "--disable-network-policy")
 
@@ -76,6 +78,7 @@ def kinds() -> list[KubeObject]:
             namespaced=namespaced,
             status=kind in _WITH_STATUS,
             schema=policy_schema(clusterwide=not namespaced) if kind in _POLICIES else None,
+            short_names=_POLICIES.get(kind, ()),
         )
         for namespaced, group in ((False, _CLUSTER_KINDS), (True, _NAMESPACED_KINDS))
         for plural, (version, kind) in group.items()
