@@ -1,4 +1,4 @@
-"""Policies in a lab of the profile azure-cilium: what becomes of packets is what the objects say, as soon as they do."""
+"""Policies in a lab of the profile azure-cilium: what becomes of packets is what the objects say, and at once."""
 
 from __future__ import annotations
 
