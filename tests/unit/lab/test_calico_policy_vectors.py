@@ -1,6 +1,5 @@
 """What the lab's Felix makes of policies, by the same vectors as the judges: it shares no code with them."""
 
-from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 import pytest
