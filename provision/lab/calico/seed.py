@@ -14,6 +14,7 @@ from provision.lab.calico import control_plane
 from provision.lab.calico.authentication import BGP_PASSWORD_KEY, BGP_SECRET
 from provision.lab.calico.control_plane import OPERATOR_GROUP
 from provision.lab.calico.policy import seed as policy
+from provision.lab.calico.policy.schemas import schema_of
 from provision.lab.calico.resources import (
     ADDRESS_ANNOTATION,
     GROUP,
@@ -24,7 +25,7 @@ from provision.lab.calico.resources import (
 )
 from provision.lab.calico.rights import bgp_password_rights
 from provision.lab.kube.objects import KubeObject
-from provision.lab.manifests import TOLERATE_ALL, Workload, daemon_set, host_path
+from provision.lab.manifests import TOLERATE_ALL, Workload, custom_kind, daemon_set, host_path
 from provision.lab.topology import REFLECTOR_LABEL, LabNode, LabRegion, LabTopology
 
 CALICO_VERSION = "v3.24.5"
@@ -54,10 +55,13 @@ _CLUSTER_KINDS = {
 def kinds() -> list[KubeObject]:
     """The CustomResourceDefinitions of `crd.projectcalico.org` and of the operator."""
     return [
-        *(_definition(GROUP, plural, kind, "Cluster") for plural, kind in _CLUSTER_KINDS.items()),
-        *(_definition(GROUP, plural, kind, "Namespaced") for plural, kind in _NAMESPACED_KINDS.items()),
-        _definition(OPERATOR_GROUP, "installations", "Installation", "Cluster"),
-        _definition(OPERATOR_GROUP, "tigerastatuses", "TigeraStatus", "Cluster", with_status=True),
+        *(
+            custom_kind(GROUP, "v1", plural, kind, namespaced=kinds is _NAMESPACED_KINDS, schema=schema_of(kind))
+            for kinds in (_CLUSTER_KINDS, _NAMESPACED_KINDS)
+            for plural, kind in kinds.items()
+        ),
+        custom_kind(OPERATOR_GROUP, "v1", "installations", "Installation"),
+        custom_kind(OPERATOR_GROUP, "v1", "tigerastatuses", "TigeraStatus", status=True),
     ]
 
 
@@ -243,26 +247,3 @@ def _cluster_information(topology: LabTopology, region: LabRegion) -> KubeObject
         "variant": "Calico",
     }
     return _object("ClusterInformation", "default", spec)
-
-
-def _definition(group: str, plural: str, kind: str, scope: str, *, with_status: bool = False) -> KubeObject:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
-            "scope": scope,
-            "versions": [
-                {
-                    "name": "v1",
-                    "schema": {"openAPIV3Schema": schema},
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}} if with_status else {},
-                }
-            ],
-        },
-    }
