@@ -105,12 +105,22 @@ _OF_REQUIREMENT = {
     "DB-FORM-020": Layer.HYGIENE,
     "DB-FORM-023": Layer.HYGIENE,
     "DB-SURV-012": Layer.SQL,  # where the data lies
+    "NET-POL-010": Layer.SERVICE,  # what becomes of the database under the policy
+    "NET-POL-018": Layer.HYGIENE,  # a test of the analysis itself
+    "NET-POL-021": Layer.SERVICE,
     "SEC-TLS-008": Layer.HYGIENE,  # keys that lie where they should not, which nobody is kept from working by
     "SEC-TLS-010": Layer.HYGIENE,
     "SEC-TLS-011": Layer.HYGIENE,
     "SEC-TLS-014": Layer.HYGIENE,
 }
 """Requirements whose layer is not that of their area."""
+
+OPEN_DOORS = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-014", "NET-POL-015"})
+"""What lets too much through, which nobody is kept from working by: these explain nothing but what is said here."""
+
+_LET_IN = frozenset({"NET-POL-005", "NET-POL-006", "NET-POL-008", "NET-POL-009", "NET-POL-012"})
+_KEPT_OUT = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015", "NET-POL-017"})
+_BETWEEN_REGIONS = frozenset({"NET-POL-005", "NET-POL-006", "NET-POL-012"})
 
 _NAMES_OF_PODS = frozenset({"NET-DNS-006", "NET-DNS-007", "NET-DNS-008", "NET-DNS-009", "NET-DNS-019"})
 _DOORS_OF_NODES = frozenset({"SEC-TLS-001", "SEC-TLS-002", "SEC-TLS-005", "SEC-TLS-013", "SEC-TLS-015"})
@@ -159,6 +169,23 @@ EXPLAINS: dict[str, frozenset[str]] = {
     # A certificate that is not believed, or not for that name, is shown in every handshake.
     **dict.fromkeys(("SEC-TLS-003", "SEC-TLS-012"), frozenset({"SEC-TLS-002", "SEC-TLS-005"})),
     "SEC-TLS-004": frozenset({"SEC-TLS-005"}),
+    # What a policy does follows from what it says, to whom, and whom it knows by which label.
+    "NET-POL-022": _LET_IN | _KEPT_OUT | {"NET-POL-003", "NET-POL-004", "NET-POL-014"},
+    "NET-POL-002": _LET_IN | _KEPT_OUT | {"NET-POL-004", "NET-POL-016"},
+    "NET-POL-003": _LET_IN | _KEPT_OUT | {"NET-POL-004", "NET-POL-014"},
+    "NET-POL-014": _KEPT_OUT | {"NET-POL-004"},
+    "NET-POL-016": _BETWEEN_REGIONS | {"NET-POL-004", "NET-POL-011", "NET-POL-015"},
+    "NET-POL-019": _BETWEEN_REGIONS | {"NET-POL-004", "NET-POL-009", "NET-POL-011", "NET-POL-015"},
+    "NET-POL-020": _BETWEEN_REGIONS | {"NET-POL-004", "NET-POL-011", "NET-POL-015"},
+    "NET-POL-004": _LET_IN | _KEPT_OUT,
+    # Where strangers do not reach each other, it is not the database's policy that stops its pods.
+    "NET-POL-001": _LET_IN | {"NET-POL-017"},
+    **dict.fromkeys(
+        ("NET-POD-001", "NET-POD-002", "NET-POD-003"), _BETWEEN_REGIONS | {"NET-POL-001", "NET-POL-015", "NET-POL-017"}
+    ),
+    "NET-POD-006": frozenset({"NET-POL-008", "NET-POL-009", "NET-POL-012", "NET-POL-015"}),
+    # A sender whose address is rewritten is known by no label.
+    **dict.fromkeys(("NET-POD-004", "NET-ROUTE-014"), _LET_IN | {"NET-POL-011", "NET-POL-015"}),
     # Who lets in without TLS asks for no certificate either.
     "SEC-TLS-001": frozenset({"SEC-TLS-013", "SEC-TLS-015"}),
 }
@@ -275,7 +302,7 @@ def _explains(cause: Violation, effect: Violation) -> bool:
         return False
     if _by_table(cause, effect):
         return True
-    if _by_table(effect, cause):
+    if _by_table(effect, cause) or cause.requirement in OPEN_DOORS:
         return False
     return cause.height < effect.height
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 
-from analysis.facts import Enforcement, Participant, Party, Policies, Sweep, Way
+from analysis.facts import Enforcement, Participant, Party, Policies, Sweep
 from analysis.members import database_of
 from analysis.plan import DATABASE, Plan
 from analysis.policy.judging.flows import flows_of, gaps_of, judge_stopped
 from analysis.policy.judging.meant import intent_of, meant
 from analysis.policy.judging.said import Said
-from analysis.policy.judging.tried import Tried, called, role_of
+from analysis.policy.judging.tried import IN_TIME, Tried, called, role_of
 from analysis.verdict import Finding, Verdict
 from analysis.words import count, gap_findings, listed
-
-IN_TIME = frozenset({Way.LABELLED_LATER, Way.ESTABLISHED, Way.AFTER_RESTART})
-"""Ways that are about when policy takes hold, which NET-POL-015 speaks of."""
 
 SHOWN_PORTS = 8
 

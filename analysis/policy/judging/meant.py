@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.facts import Participant, Party, Way
+from analysis.facts import Party, Way
 from analysis.plan import DATABASE, Plan, PolicyPlan
 from analysis.policy.judging.tried import Tried, role_of
 
@@ -15,10 +15,12 @@ def meant(intent: PolicyPlan, tried: Tried) -> bool | None:
 
     The intent is a closed world about pods of the database: what is not listed is to be blocked. It says nothing about
     flows between others, nor about a node's own pods, which it must always reach: that is how kubelets ask for health.
+    The DNS of other clusters is not spoken of: a rule that allows the own one by its label means theirs too, where they
+    are known.
     """
     source, target, trial = tried.source, tried.target, tried.trial
-    if asks_own_dns(tried):
-        return True if role_of(source) else None
+    if asks_dns(tried):
+        return True if role_of(source) and source.region == target.region else None
     if DATABASE not in (role_of(source), role_of(target)):
         return None
     if source.party is Party.NODE and (source.region, source.node or source.name) == (target.region, target.node):
@@ -31,15 +33,15 @@ def meant(intent: PolicyPlan, tried: Tried) -> bool | None:
     return listed
 
 
+def asks_dns(tried: Tried) -> bool:
+    """Whether it is a question to the DNS of a cluster."""
+    trial = tried.trial
+    return tried.target.party is Party.DNS and trial.port == DNS_PORT and trial.protocol in DNS_PROTOCOLS
+
+
 def asks_own_dns(tried: Tried) -> bool:
     """Whether it is a question to the DNS of the asker's own cluster."""
-    trial = tried.trial
-    own = _is_dns_of(tried.target, tried.source.region)
-    return own and trial.port == DNS_PORT and trial.protocol in DNS_PROTOCOLS
-
-
-def _is_dns_of(target: Participant, region: str) -> bool:
-    return target.party is Party.DNS and target.region == region
+    return asks_dns(tried) and tried.target.region == tried.source.region
 
 
 def intent_of(plan: Plan) -> PolicyPlan:

@@ -7,6 +7,9 @@ from enum import Enum
 
 from analysis.facts import FlowTrial, Participant, Party, ProbeOutcome, Way
 
+IN_TIME = frozenset({Way.LABELLED_LATER, Way.ESTABLISHED, Way.AFTER_RESTART})
+"""Ways that are about when policy takes hold, which NET-POL-015 speaks of."""
+
 ANSWERING = frozenset({"TCP", "ICMP"})
 """Protocols in which a live host always answers, be it by turning the caller away. UDP and SCTP may stay silent."""
 

@@ -185,3 +185,35 @@ def test_an_expired_certificate_explains_the_handshakes_that_fail():
 
 def test_no_two_requirements_explain_each_other():
     TopologicalSorter(EXPLAINS).prepare()
+
+
+@pytest.mark.parametrize(
+    ("effects", "cause"),
+    [
+        (("DB-FORM-001", "DB-FORM-010", "DB-SURV-001", "NET-POL-005", "NET-POL-010", "NET-POL-021"), "NET-POL-005"),
+        (("NET-DNS-006", "DB-FORM-010", "NET-POL-009", "NET-POL-021"), "NET-POL-009"),
+        (("SEC-TLS-005", "NET-POL-008", "DB-FORM-010"), "NET-POL-008"),
+        (("NET-POL-005", "NET-POL-006", "NET-POL-016", "DB-FORM-001"), "NET-POL-016"),
+        (("NET-POL-003", "NET-POL-004", "NET-POL-005", "NET-POL-008", "NET-POL-009", "DB-FORM-001"), "NET-POL-003"),
+        (("NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-014"), "NET-POL-014"),
+        (("NET-POL-007", "NET-POL-013", "NET-POL-022"), "NET-POL-022"),
+        (("NET-POL-005", "NET-POL-006", "NET-POL-019"), "NET-POL-019"),
+        (("NET-POL-001", "NET-POL-005", "NET-POL-006"), "NET-POL-001"),
+        (("NET-POL-005", "NET-POL-011", "NET-POD-004"), "NET-POD-004"),
+    ],
+)
+def test_a_wrong_policy_is_named_before_what_it_breaks(effects, cause):
+    assert named(*sorted(effects)) == (Layer.POLICY, cause)
+
+
+def test_a_database_that_is_unwell_is_not_the_policy_s_doing():
+    assert named("DB-FORM-001", "NET-POL-010", "NET-POL-021") == (Layer.SQL, "DB-FORM-001")
+
+
+def test_a_broken_path_comes_before_the_policy_that_it_looks_like():
+    assert named("NET-POD-002", "NET-POL-001", "NET-POL-005", "NET-ROUTE-008") == (Layer.FIB, "NET-ROUTE-008")
+
+
+def test_an_open_door_keeps_nobody_from_working():
+    found = violated("NET-POL-007", "NET-POL-011", "NET-POL-013", "DB-FORM-001")
+    assert follows_from(Violation("DB-FORM-001"), found) == ()
