@@ -1,4 +1,4 @@
-"""The schemas of Calico's policy kinds: the fields of their documentation, as its CustomResourceDefinitions have them."""
+"""The schemas of Calico's policy kinds: the fields of its documentation, as CustomResourceDefinitions have them."""
 
 from __future__ import annotations
 
