@@ -1,13 +1,14 @@
 """What the probes may do in a cluster: the whole list, and why each entry is there.
 
-`docs/rbac.yaml` grants exactly these rules and a test keeps the two equal. Secrets are read in the database's namespace
-alone, and only what disrupts writes outside the probe namespace. What only one of the two CNIs has is asked for only
-where it is.
+`docs/rbac.yaml` and the two files beside it grant exactly these rules and a test keeps them equal. Secrets are read in
+the database's namespace alone. Only what disrupts writes outside the probe namespace, and dry runs of policies, which
+need the same right. What only one of the two CNIs has is asked for only where it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from analysis.plan import Cni
 
@@ -23,6 +24,16 @@ CALICO_RESOURCES = (
     "ippools",
     "remoteclusterconfigurations",
 )
+CALICO_POLICY_RESOURCES = (
+    "globalnetworkpolicies",
+    "globalnetworksets",
+    "hostendpoints",
+    "networkpolicies",
+    "networksets",
+    "stagedglobalnetworkpolicies",
+    "stagednetworkpolicies",
+    "tiers",
+)
 CALICO_NAMESPACES = ("calico-system", "kube-system")
 """Where calico-node runs: the operator's place first, the plain manifest's second."""
 
@@ -36,6 +47,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 
 CILIUM_GROUP = "cilium.io"
 CILIUM_RESOURCES = ("ciliumendpoints", "ciliumnodes")
+CILIUM_POLICY_RESOURCES = ("ciliumcidrgroups", "ciliumclusterwidenetworkpolicies", "ciliumnetworkpolicies")
 CILIUM_NAMESPACE = "kube-system"
 CILIUM_CONFIG = "cilium-config"
 CILIUM_DAEMON_SET = "cilium"
@@ -43,6 +55,13 @@ CILIUM_DEPLOYMENTS = ("cilium-operator", "clustermesh-apiserver")
 
 CONTROL_PLANES = {Cni.CALICO_BGP: "calico-typha", Cni.CILIUM_CLUSTERMESH: "clustermesh-apiserver"}
 """The Deployment by which a cluster's control plane has its part in the mesh."""
+
+NETWORKING_GROUP = "networking.k8s.io"
+POLICIES = {
+    Cni.CALICO_BGP: ("globalnetworkpolicies", "globalnetworksets", "networkpolicies"),
+    Cni.CILIUM_CLUSTERMESH: ("ciliumclusterwidenetworkpolicies", "ciliumnetworkpolicies"),
+}
+"""The kinds of the CNI that are offered to the API once more as a dry run, and taken away for a moment."""
 
 DNS_NAMESPACE = "kube-system"
 COREDNS_CONFIG = "coredns"
@@ -180,6 +199,45 @@ def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:
         Rule("watch", "", "pods", namespace, "to see when and how a database pod ends (--allow-disruption)"),
         *(Rule(verb, "apps", "statefulsets/scale", namespace, scale) for verb in ("get", "update")),
     )
+
+
+def policy_rules(cni: Cni, namespace: str) -> tuple[Rule, ...]:
+    """What is read of network policy, in the whole cluster, and done where pods that wear the roles' labels are.
+
+    Args:
+        cni: whose kinds of policy.
+        namespace: of those pods.
+    """
+    purpose = "to read network policy"
+    calico = cni is Cni.CALICO_BGP
+    own = product(
+        CALICO_GROUPS if calico else (CILIUM_GROUP,), CALICO_POLICY_RESOURCES if calico else CILIUM_POLICY_RESOURCES
+    )
+    return (
+        Rule("list", NETWORKING_GROUP, "networkpolicies", None, purpose),
+        *(Rule("list", group, resource, None, purpose) for group, resource in own),
+        *(
+            Rule("list", "", resource, None, "to see which labels policy gets from namespaces and accounts")
+            for resource in ("namespaces", "serviceaccounts")
+        ),
+        Rule("patch", "", "pods", namespace, "to give a probe pod the labels of the database while it runs"),
+    )
+
+
+def policy_admission_rules(cni: Cni) -> tuple[Rule, ...]:
+    """What a dry run needs, which is what a real change needs. Without it, that part is not judged."""
+    return _on_policies(cni, ("update",), "to offer policies to the API once more, as dry runs")
+
+
+def policy_disruption_rules(cni: Cni) -> tuple[Rule, ...]:
+    """What `--allow-disruption` needs besides, of network policy."""
+    return _on_policies(cni, ("create", "delete"), "to take policies away for a moment (--allow-disruption)")
+
+
+def _on_policies(cni: Cni, verbs: tuple[str, ...], purpose: str) -> tuple[Rule, ...]:
+    groups = CALICO_GROUPS if cni is Cni.CALICO_BGP else (CILIUM_GROUP,)
+    kinds = [(NETWORKING_GROUP, "networkpolicies"), *((group, kind) for group in groups for kind in POLICIES[cni])]
+    return tuple(Rule(verb, group, kind, None, purpose) for group, kind in kinds for verb in verbs)
 
 
 def probe_rules(namespace: str) -> tuple[Rule, ...]:

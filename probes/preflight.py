@@ -23,6 +23,8 @@ from probes.permissions import (
     disruption_rules,
     dns_disruption_rules,
     dns_rules,
+    policy_disruption_rules,
+    policy_rules,
     probe_rules,
     workload_cluster_rules,
     workload_rules,
@@ -30,6 +32,7 @@ from probes.permissions import (
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REMEDY = "kubectl --context CONTEXT apply -f docs/rbac.yaml -l 'meshproof/cni!=OTHER'"
+POLICY_REMEDY = "kubectl --context CONTEXT apply -f docs/rbac-policy.yaml -l 'meshproof/cni!=OTHER'"
 DATABASE_REMEDY = "kubectl --context CONTEXT -n NAMESPACE apply -f docs/rbac-database.yaml"
 OTHER = {Cni.CALICO_BGP: "cilium", Cni.CILIUM_CLUSTERMESH: "calico"}
 """How the roles for the other CNI are labelled."""
@@ -59,11 +62,14 @@ def check(mesh: Mesh) -> None:
 
 
 def _remedy(mesh: Mesh, region: str, missing: Sequence[Rule] = ()) -> str:
-    """The command, or the two, that grant what is missing."""
+    """The commands that grant what is missing."""
     context, other = mesh.fleet.cluster(region).context, OTHER[mesh.fleet.plan.cni]
     namespace = _database_namespace(mesh, region)
     concerns = [rule for rule in missing if namespace is not None and rule.namespace == namespace]
-    commands = [REMEDY.replace("OTHER", other)] if not concerns or len(concerns) < len(missing) else []
+    changes = [rule for rule in missing if rule in policy_disruption_rules(mesh.fleet.plan.cni)]
+    few = len(concerns) + len(changes) == len(missing)
+    commands = [REMEDY.replace("OTHER", other)] if not missing or not few else []
+    commands += [POLICY_REMEDY.replace("OTHER", other)] if changes else []
     commands += [DATABASE_REMEDY.replace("NAMESPACE", namespace or "")] if concerns else []
     return " && ".join(commands).replace("CONTEXT", context)
 
@@ -77,7 +83,7 @@ def _database_namespace(mesh: Mesh, region: str) -> str | None:
 
 def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
     namespace, cni = mesh.fleet.probe_namespace, mesh.fleet.plan.cni
-    rules = [*cluster_rules(cni), *dns_rules(), *probe_rules(namespace)]
+    rules = [*cluster_rules(cni), *dns_rules(), *probe_rules(namespace), *_rules_of_policy(mesh)]
     missing = [rule for rule in rules if not _allowed(cluster, rule)]
     if cni is Cni.CALICO_BGP:
         other_groups = set(CALICO_GROUPS) - {calico_group(cluster)}
@@ -98,6 +104,20 @@ def _missing(mesh: Mesh, cluster: Cluster) -> list[Rule]:
         if not _allowed(cluster, create):
             missing.append(create)
     return missing
+
+
+def _rules_of_policy(mesh: Mesh) -> list[Rule]:
+    """What flows under policy need, where there is something said about it."""
+    fleet = mesh.fleet
+    if Capability.POLICY not in fleet.capabilities or fleet.plan.policy is None:
+        return []
+    namespace = fleet.plan.policy.namespace or fleet.probe_namespace
+    disrupts = Capability.DISRUPTION in fleet.capabilities
+    return [
+        *policy_rules(fleet.plan.cni, namespace),
+        *(probe_rules(namespace) if namespace != fleet.probe_namespace else ()),
+        *(policy_disruption_rules(fleet.plan.cni) if disrupts else ()),
+    ]
 
 
 def _agents_namespace(cluster: Cluster, cni: Cni, *, unlisted: bool) -> str:

@@ -13,6 +13,7 @@ from provision.lab.kube.objects import KubeObject
 
 VERIFIER_MANIFEST = Path(__file__).resolve().parents[2] / "docs" / "rbac.yaml"
 DATABASE_MANIFEST = VERIFIER_MANIFEST.with_name("rbac-database.yaml")
+POLICY_MANIFEST = VERIFIER_MANIFEST.with_name("rbac-policy.yaml")
 
 _LABELS = {Cni.CALICO_BGP: "calico", Cni.CILIUM_CLUSTERMESH: "cilium"}
 """How docs/rbac.yaml labels what only one of them needs."""
@@ -113,13 +114,15 @@ def component_roles(cni: Cni) -> list[KubeObject]:
 
 
 def verifier_roles(cni: Cni | None = None) -> list[KubeObject]:
-    """The objects of docs/rbac.yaml, just as a user would apply them.
+    """The objects of docs/rbac.yaml and docs/rbac-policy.yaml, just as a user would apply them.
 
     Args:
         cni: the cluster's; what only another one needs is labelled so, and left out. None for all objects.
     """
-    with VERIFIER_MANIFEST.open() as manifest:
-        found: list[KubeObject] = [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
+    found: list[KubeObject] = []
+    for file in (VERIFIER_MANIFEST, POLICY_MANIFEST):
+        with file.open() as manifest:
+            found += [obj for obj in yaml.load_all(manifest, Loader=yaml.CSafeLoader) if obj]
     wanted = (None, *(name for meant, name in _LABELS.items() if cni in (None, meant)))
     return [obj for obj in found if (obj["metadata"].get("labels") or {}).get("meshproof/cni") in wanted]
 

@@ -19,6 +19,7 @@ from probes.permissions import (
     disruption_rules,
     dns_disruption_rules,
     dns_rules,
+    policy_rules,
     probe_rules,
     workload_cluster_rules,
     workload_rules,
@@ -32,11 +33,17 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CALICO = Cni.CALICO_BGP
 CLUSTER_RULES = cluster_rules(CALICO)
 CALICO_RULES = [rule for rule in CLUSTER_RULES if rule not in cluster_rules(Cni.CILIUM_CLUSTERMESH)]
+POLICY_RULES = policy_rules(CALICO, "meshproof")
+POLICY_READER = [rule for rule in POLICY_RULES if rule.verb == "list" and rule.group not in CALICO_GROUPS]
 ROLES = {
     f"{RBAC}/clusterroles/meshproof-verifier": [rule for rule in CLUSTER_RULES if rule not in CALICO_RULES],
-    f"{RBAC}/clusterroles/meshproof-calico-reader": CALICO_RULES,
+    f"{RBAC}/clusterroles/meshproof-calico-reader": [
+        *CALICO_RULES,
+        *(rule for rule in POLICY_RULES if rule.group in CALICO_GROUPS),
+    ],
+    f"{RBAC}/clusterroles/meshproof-policy-reader": POLICY_READER,
     f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-reader": dns_rules(),
-    f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": probe_rules("meshproof"),
+    f"{RBAC}/namespaces/meshproof/roles/meshproof-prober": (*probe_rules("meshproof"), POLICY_RULES[-1]),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-routing-reader": agent_rules(CALICO, "calico-system"),
     f"{RBAC}/namespaces/calico-system/roles/meshproof-disruptor": disruption_rules(CALICO, "calico-system"),
     f"{RBAC}/namespaces/kube-system/roles/meshproof-dns-disruptor": dns_disruption_rules(),

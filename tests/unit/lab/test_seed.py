@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from analysis.plan import Cni
-from probes.permissions import agent_rules, cluster_rules, probe_rules, workload_cluster_rules
+from probes.permissions import agent_rules, cluster_rules, policy_rules, probe_rules, workload_cluster_rules
 from provision.lab import seed
 from provision.lab.roles import verifier_roles
 from provision.lab.topology import aws_calico
@@ -82,14 +82,14 @@ def test_every_node_runs_calico_node_and_the_workload_asked_for():
 
 
 def rights(objects, namespace):
-    """(verb, group, resource) of the roles that bind the verifier, but the optional one for disruption."""
+    """(verb, group, resource) of the roles that bind the verifier, but the optional ones for changes."""
     kind = "Role" if namespace else "ClusterRole"
     return {
         (verb, group, resource)
         for role in objects
         if role["kind"] == kind
         and role["metadata"].get("namespace") == namespace
-        and not role["metadata"]["name"].endswith("disruptor")
+        and not role["metadata"]["name"].endswith(("disruptor", "offerer"))
         for rule in role["rules"]
         for verb in rule["verbs"]
         for group in rule["apiGroups"]
@@ -100,8 +100,16 @@ def rights(objects, namespace):
 @pytest.mark.parametrize(
     ("namespace", "rules"),
     [
-        (None, {rule for cni in Cni for rule in (*cluster_rules(cni), *workload_cluster_rules())}),
-        ("meshproof", probe_rules("meshproof")),
+        (
+            None,
+            {
+                rule
+                for cni in Cni
+                for rule in (*cluster_rules(cni), *workload_cluster_rules(), *policy_rules(cni, "meshproof"))
+                if rule.namespace is None
+            },
+        ),
+        ("meshproof", (*probe_rules("meshproof"), *policy_rules(Cni.CALICO_BGP, "meshproof")[-1:])),
         ("calico-system", agent_rules(Cni.CALICO_BGP, "calico-system")),
     ],
 )

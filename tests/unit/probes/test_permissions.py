@@ -16,6 +16,9 @@ from probes.permissions import (
     disruption_rules,
     dns_disruption_rules,
     dns_rules,
+    policy_admission_rules,
+    policy_disruption_rules,
+    policy_rules,
     probe_rules,
     workload_cluster_rules,
     workload_rules,
@@ -23,6 +26,7 @@ from probes.permissions import (
 
 RBAC = Path(__file__).parents[3] / "docs" / "rbac.yaml"
 AGENTS = {Cni.CALICO_BGP: "calico-system", Cni.CILIUM_CLUSTERMESH: "kube-system"}
+POLICY_RBAC = RBAC.with_name("rbac-policy.yaml")
 DATABASE_RBAC = RBAC.with_name("rbac-database.yaml")
 LABELS = {Cni.CALICO_BGP: "calico", Cni.CILIUM_CLUSTERMESH: "cilium"}
 
@@ -33,6 +37,7 @@ def rules_of(cni):
         *cluster_rules(cni),
         *dns_rules(),
         *probe_rules("meshproof"),
+        *policy_rules(cni, "meshproof"),
         *agent_rules(cni, where),
         *disruption_rules(cni, where),
         *dns_disruption_rules(),
@@ -44,11 +49,15 @@ def rules_of(cni):
     ]
 
 
+def changes_of(cni):
+    return [*policy_admission_rules(cni), *policy_disruption_rules(cni)]
+
+
 def shipped(cni):
-    """The objects that the commands in the heads of the two files apply, the second one in the database's namespace."""
+    """The objects that the commands in the heads of the files apply, one of them in the database's namespace."""
     for found in yaml.safe_load_all(DATABASE_RBAC.read_text()):
         yield found | {"metadata": found["metadata"] | {"namespace": "us-east-1"}}
-    for found in yaml.safe_load_all(RBAC.read_text()):
+    for found in (*yaml.safe_load_all(RBAC.read_text()), *yaml.safe_load_all(POLICY_RBAC.read_text())):
         if found["metadata"].get("labels", {}).get("meshproof/cni", LABELS[cni]) == LABELS[cni]:
             yield found
 
@@ -63,7 +72,8 @@ def test_the_shipped_roles_grant_exactly_what_is_needed(cni):
                 names = rule.get("resourceNames", [None])
                 for parts in product(rule["verbs"], rule["apiGroups"], rule["resources"], names):
                     granted.add((*parts, namespace))
-    assert granted == {(rule.verb, rule.group, rule.resource, rule.name, rule.namespace) for rule in rules_of(cni)}
+    needed = [*rules_of(cni), *changes_of(cni)]
+    assert granted == {(rule.verb, rule.group, rule.resource, rule.name, rule.namespace) for rule in needed}
 
 
 @pytest.mark.parametrize("cni", Cni)
@@ -80,6 +90,12 @@ def test_no_role_reads_others_secrets_or_writes_in_the_whole_cluster(cni):
     for rule in rules_of(cni):
         assert rule.resource != "secrets" or rule.namespace == "us-east-1"
         assert rule.verb in ("get", "list") or rule.namespace or rule.group == "authorization.k8s.io"
+
+
+@pytest.mark.parametrize("cni", Cni)
+def test_policies_are_all_that_is_changed_in_the_whole_cluster(cni):
+    for rule in changes_of(cni):
+        assert rule.resource.endswith(("policies", "networksets"))
 
 
 def test_a_rule_reads_like_a_question_to_kubectl():
