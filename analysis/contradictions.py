@@ -34,7 +34,7 @@ NAMED_NODE_PAIRS = 3
 
 @dataclass(frozen=True)
 class Contradiction:
-    """One direction between two regions on which control plane and data path disagree.
+    """One direction between two regions, or two parties, on which control plane and data path disagree.
 
     Attributes:
         subject: the direction ("us-east-1 -> us-west-1").
@@ -42,6 +42,7 @@ class Contradiction:
         data: what the data path says.
         meaning: what is likely behind it.
         remedy: where to look.
+        between: the two that disagree, in words.
     """
 
     subject: str
@@ -49,6 +50,7 @@ class Contradiction:
     data: str
     meaning: str
     remedy: str
+    between: str = "control plane and data path"
 
 
 @dataclass(frozen=True)

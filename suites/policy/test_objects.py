@@ -45,6 +45,6 @@ def test_selectors_name_their_namespace(plan, facts, require):
 
 @pytest.mark.requirement("NET-POL-022")
 @pytest.mark.needs("policy")
-def test_the_api_accepts_the_objects_whole(plan, facts, require):
+def test_the_api_accepts_the_objects_whole(facts, require):
     """The API accepts the policy objects without dropping any field."""
-    require(judge_admission(plan, facts.policies))
+    require(judge_admission(facts.policies))

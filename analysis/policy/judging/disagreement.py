@@ -53,7 +53,8 @@ def _contradiction(group: list[Tried], said: Said) -> Contradiction:
         remedy = "compare what the engine holds of that pod (its address, labels or identity) with the API"
     places = listed(dict.fromkeys(f"{tried.source.name} -> {tried.target.name}" for tried in group))
     outcome = "got through" if first.fate is Fate.PASSED else "did not arrive"
-    return Contradiction(subject(first), _said(first, said), f"{kinds(group)} {outcome} ({places})", meaning, remedy)
+    data = f"{kinds(group)} {outcome} ({places})"
+    return Contradiction(subject(first), _said(first, said), data, meaning, remedy, "policy objects and packets")
 
 
 def _said(tried: Tried, said: Said) -> str:

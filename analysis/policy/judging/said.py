@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from ipaddress import IPv4Address
 
 from analysis.facts import Participant, Party, Policies
 from analysis.plan import Plan
 from analysis.policy.decide import Evaluator
 from analysis.policy.judging.tried import Fate, Tried, role_of
 from analysis.policy.model import Decision, EndDecision, Endpoint, EndpointKind, Flow, Protocol, World
+from analysis.policy.openings import is_dns
 from analysis.policy.read import world_of
 
 _KINDS = {
@@ -55,8 +57,14 @@ class Said:
         return Evaluator(self._world)
 
     @cached_property
-    def _by_address(self) -> dict[object, Endpoint]:
-        return {endpoint.address: endpoint for endpoint in self._world.endpoints}
+    def _by_address(self) -> dict[IPv4Address, Endpoint]:
+        """Who is behind an address. That of a Service is judged as one of its pods, as engines do."""
+        dns = {endpoint.cluster: endpoint for endpoint in self._world.endpoints if is_dns(endpoint)}
+        return {endpoint.address: endpoint for endpoint in self._world.endpoints} | {
+            party.address: dns[party.region]
+            for party in self._participants
+            if party.party is Party.DNS and party.region in dns
+        }
 
     def decide(self, tried: Tried) -> Decision | None:
         """What the objects say of a flow; None where nobody read the objects of both its ends."""

@@ -38,7 +38,11 @@ AZURE = azure_cilium("demo")
 
 
 def outcome(judge, facts, plan=PLAN):
-    return judge(plan, facts).outcome
+    return judged(judge, facts, plan).outcome
+
+
+def judged(judge, facts, plan=PLAN):
+    return judge(facts) if judge is judge_admission else judge(plan, facts)
 
 
 def in_east(fact):
@@ -51,7 +55,7 @@ def member(fact):
 
 @pytest.mark.parametrize("judge", JUDGES)
 def test_what_is_as_planned_is_met(judge):
-    verdict = judge(PLAN, policies())
+    verdict = judged(judge, policies())
     assert verdict.outcome is Outcome.MET, verdict
 
 
@@ -59,7 +63,7 @@ def test_what_is_as_planned_is_met(judge):
 def test_what_could_not_be_read_leaves_it_open(judge):
     gap = Gap(EAST, "globalnetworkpolicies", "forbidden", (PARTS[judge],))
     facts = without(policies(), PARTS[judge], in_east)
-    verdict = judge(PLAN, replace(facts, gaps=(gap,)))
+    verdict = judged(judge, replace(facts, gaps=(gap,)))
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "forbidden" in verdict.observed
 
@@ -107,12 +111,12 @@ class TestAdmission:
         facts = change(
             policies(), "admissions", in_east, accepted=False, message='strict decoding: unknown field "spec.tier"'
         )
-        verdict = judge_admission(PLAN, facts)
+        verdict = judge_admission(facts)
         assert verdict.outcome is Outcome.VIOLATED
         assert "spec.tier" in verdict.observed
 
     def test_a_dropped_field(self):
-        verdict = judge_admission(PLAN, change(policies(), "admissions", in_east, dropped=("spec.egresss",)))
+        verdict = judge_admission(change(policies(), "admissions", in_east, dropped=("spec.egresss",)))
         assert verdict.outcome is Outcome.VIOLATED
         assert "spec.egresss dropped" in verdict.observed
 
@@ -254,5 +258,5 @@ class TestScopes:
 
 def test_an_admission_of_a_namespaced_object_is_told_by_namespace():
     told = Admission(EAST, "NetworkPolicy", "web", "front", False, message="no")
-    verdict = judge_admission(PLAN, replace(policies(), admissions=(*policies().admissions, told)))
+    verdict = judge_admission(replace(policies(), admissions=(*policies().admissions, told)))
     assert verdict.findings[0].subject == f"{EAST}: NetworkPolicy web/front"
