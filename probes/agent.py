@@ -56,6 +56,8 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "doors", "name", "identity", "address", "tcp", "udp", "sctp", "life"}: listeners on just these ports; those
   that cannot be had are told in `failed`. {"op": "account", "name"} tells of each knock since it was last asked at
   which port it was and from whom, and of datagrams the mark of the batch and the number of the probe.
+- {"op": "hold", "target": [address, port, identity], "every", "seconds"}: keep one connection to a sink and say a byte
+  over it every so often, first telling `\x1eROUND` when it stands; the second in which something was confirmed last.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -2475,6 +2477,35 @@ def account(operation: dict[str, Any], _end: float) -> dict[str, Any]:
     return ask_standing(operation["name"], b"account")
 
 
+def hold(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Keep a connection to a sink, and see for how long what is said over it is confirmed. Raises OSError."""
+    address, port, identity = operation["target"]
+    with connect(address, port, CONTROL_TIMEOUT) as sock:
+        outcome, columns = check_greeting(read_line(sock), identity)
+        if outcome != OPEN:
+            raise OSError(columns["detail"])
+        started = time.monotonic()
+        stop = min(end, started + operation["seconds"])
+        sys.stdout.buffer.write(ROUND_MARK + b"[0, 0, []]\n")
+        sys.stdout.buffer.flush()
+        sock.setblocking(False)
+        confirmed, last, sent = 0, 0.0, 0
+        while time.monotonic() < stop:
+            try:
+                sent += sock.send(b".")
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                return {"seconds": time.monotonic() - started, "last": last, "error_number": error.errno}
+            if select.select([0], [], [], operation["every"])[0]:
+                sys.stdin.buffer.readline()
+                stop = min(stop, time.monotonic() + operation["every"])
+            now = tcp_info(sock, "Q", TCP_INFO_BYTES_ACKED)
+            if now > confirmed:
+                confirmed, last = now, time.monotonic() - started
+        return {"seconds": time.monotonic() - started, "last": last, "sent": sent}
+
+
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
@@ -2495,6 +2526,7 @@ OPERATIONS = {
     "watch": watch,
     "doors": doors,
     "account": account,
+    "hold": hold,
 }
 
 

@@ -141,6 +141,10 @@ class Cluster:
         """Put an object in the place of the one at that path. Raises ApiError."""
         return self._request("PUT", path, query, body)
 
+    def patch(self, path: str, changes: KubeObject) -> KubeObject:
+        """Merge changes into the object at that path (RFC 7396). Raises ApiError."""
+        return self._request("PATCH", path, {}, changes)
+
     def delete(self, path: str, *, grace_seconds: int = 0) -> None:
         """Delete an object; one that is not there is no error. Raises ApiError."""
         try:
@@ -217,7 +221,8 @@ class Cluster:
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         url = self._configuration.host + path + ("?" + urlencode(query) if query else "")
-        headers = {**self._authorization(), "Accept": "application/json", "Content-Type": "application/json"}
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {**self._authorization(), "Accept": "application/json", "Content-Type": kind}
         response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
             method,
             url,

@@ -24,12 +24,13 @@ from analysis.plan import Cni, DatabasePlan
 from probes.calico import VERSIONS, calico_group, calico_objects
 from probes.cilium import cilium_objects, cilium_pods, config_map
 from probes.cluster import Cluster, KubeObject
-from probes.deploy import ProbeSet, ipv4_of
+from probes.deploy import ROLE, ProbeSet, ipv4_of
 from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
 from probes.observers.policy_admission import offer_again
 from probes.observers.policy_knowledge import read_federation, read_identities, read_network_sets
 from probes.permissions import CILIUM_CONFIG
+from probes.roles import PART
 
 NETWORKING = "/apis/networking.k8s.io/v1"
 CALICO_KINDS = {
@@ -130,7 +131,7 @@ def _read_object(region: str, item: KubeObject, kind: str, version: str) -> Poli
 
 
 def _read_endpoints(cluster: Cluster, database: DatabasePlan) -> Iterator[PolicyEndpoint]:
-    """Every pod that has not ended. Raises ApiError.
+    """Every pod that has not ended, but for those of ours that only try policy. Raises ApiError.
 
     Templates are read of the database's StatefulSets only: nobody else's are judged.
     """
@@ -141,7 +142,8 @@ def _read_endpoints(cluster: Cluster, database: DatabasePlan) -> Iterator[Policy
     }
     for pod in cluster.items("/api/v1/pods"):
         metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-        if status.get("phase") in ENDED or metadata.get("deletionTimestamp"):
+        ours = (metadata.get("labels") or {}).get(ROLE) == PART
+        if ours or status.get("phase") in ENDED or metadata.get("deletionTimestamp"):
             continue
         owner: KubeObject = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), {})
         own = metadata["namespace"] == namespace and owner.get("kind") == "StatefulSet"
