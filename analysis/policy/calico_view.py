@@ -143,10 +143,19 @@ class ClusterView:
 
     def with_port(self, name: str, members: int) -> Iterator[tuple[Protocol, int]]:
         """What a port's name means on those of the members that have a port of that name."""
-        for number in numbers_of(members):
+        for number in numbers_of(members & self._with_port.get(name, 0)):
             each = self.known[number]
             if not isinstance(each, NetworkSet):
                 yield from ((protocol, port) for own, protocol, port in each.ports if own == name)
+
+    @cached_property
+    def _with_port(self) -> Mapping[str, int]:
+        numbers: defaultdict[str, list[int]] = defaultdict(list)
+        for number, each in enumerate(self.known):
+            if not isinstance(each, NetworkSet):
+                for name in dict.fromkeys(name for name, _, _ in each.ports):
+                    numbers[name].append(number)
+        return {name: bits(each) for name, each in numbers.items()}
 
     def service(self, name: tuple[str, str]) -> Service | None:
         """The service of that namespace and name."""

@@ -7,7 +7,7 @@ however many objects there are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import and_, or_
 
@@ -40,15 +40,15 @@ class LabelIndex:
             case Has(key):
                 return self._having.get(key, 0)
             case Equal(key, text):
-                return self._values(key).get(text, 0)
+                return self.values(key).get(text, 0)
             case Unequal(key, text):
-                return self.everything & ~self._values(key).get(text, 0)
+                return self.everything & ~self.values(key).get(text, 0)
             case In(key, texts):
                 return self._any(key, texts)
             case NotIn(key, texts):
                 return self.everything & ~self._any(key, texts)
             case Comparison(key) as test:
-                return self._any(key, (value for value in self._values(key) if test.matches({key: value})))
+                return self._any(key, (value for value in self.values(key) if test.matches({key: value})))
             case Not(term):
                 return self.everything & ~self.select(term)
             case And(terms):
@@ -57,11 +57,12 @@ class LabelIndex:
                 return reduce(or_, map(self.select, terms))
         return self.everything
 
-    def _values(self, key: str) -> dict[str, int]:
+    def values(self, key: str) -> Mapping[str, int]:
+        """The values that a label has, and the objects with each of them, as bits."""
         return self._with.get(key, {})
 
     def _any(self, key: str, texts: Iterable[str]) -> int:
-        values = self._values(key)
+        values = self.values(key)
         return reduce(or_, (values.get(text, 0) for text in texts), 0)
 
 

@@ -267,9 +267,11 @@ class DeadRule:
         reason: one of policy.md section 1.6 ("unsatisfiable-selector", "shadowed", "matches-nobody-now", ...).
         by: the rule that is in front of it, for "shadowed" and "covered-by-deny".
         explanation: why, in a sentence that a reader of the policy understands at once.
+        cluster: where its policy is; rules of the same name in other clusters are others.
     """
 
     rule: str
     reason: str
     by: str = ""
     explanation: str = ""
+    cluster: str = ""

@@ -157,7 +157,7 @@ class _Search:
         splits: list[Or] = []
         queue = deque(pending)
         while queue:
-            term = _pushed(queue.popleft())
+            term = pushed(queue.popleft())
             match term:
                 case And(terms):
                     queue.extendleft(reversed(terms))
@@ -183,11 +183,11 @@ class _Search:
         return False
 
 
-def _pushed(term: Selector) -> Selector:
+def pushed(term: Selector) -> Selector:
     """The same condition with a negation of a group moved to the group's terms."""
     match term:
         case Not(Not(inner)):
-            return _pushed(inner)
+            return pushed(inner)
         case Not(And(terms)):
             return Or(tuple(map(Not, terms)))
         case Not(Or(terms)):
