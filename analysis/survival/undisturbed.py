@@ -14,11 +14,9 @@ from analysis.plan import Plan
 from analysis.survival.outages import of_modes, surviving, told, too_little, unknown_of
 from analysis.survival.recovery import LOSSES
 from analysis.survival.service import Service, Work, errors, operations_of, services, went_wrong
+from analysis.survival.waiting import longest_silence, longest_wait
 from analysis.verdict import Finding, Verdict
 from analysis.words import count, listed, qualified
-
-LONG_SILENCE = 10
-"""So many times the usual time between two answers."""
 
 BROKEN = ("08", "57")
 """Classes of SQLSTATE that say that a session ended: connection exceptions and operator intervention."""
@@ -95,17 +93,10 @@ def _judge(plan: Plan, lost: Sequence[Outage], expected: str, regions: dict[str,
         if unknown:
             continue
         for served in services(outage, regions[outage.name]):
-            judged.append(waited := _waited(outage, served))
-            subject, wanted = f"{outage.name}: {served.subject}", f"never without an answer for {limit:g} s"
-            if not served.before or not served.tried:
-                gaps += too_little(outage, served)
-            elif served.usual > limit:
-                seen = f"without one for {served.usual:.1f} s before the fault already"
-                gaps.append(Finding(subject, wanted, seen))
-            elif waited > limit:
-                violations.append(Finding(subject, wanted, f"without one for {waited:.1f} s"))
-            else:
-                gaps += too_little(outage, served)
+            waited, unsure = _waited(outage, served, limit)
+            judged.append(waited)
+            violations += [] if unsure or waited <= limit else [_late(outage, served, limit, waited)]
+            gaps += unsure or ([] if waited > limit else too_little(outage, served))
         broken, unsure = _sessions(outage, regions[outage.name])
         violations += broken + _paths(outage, limit)
         gaps += unsure
@@ -117,7 +108,7 @@ def _judge(plan: Plan, lost: Sequence[Outage], expected: str, regions: dict[str,
         violations=violations,
         gaps=gaps,
         what="kinds of work",
-        summary=f"clients were never without an answer for more than {longest:.1f} s, and no session broke",
+        summary=f"clients never waited for an answer for more than {longest:.1f} s, and no session broke",
     )
 
 
@@ -187,14 +178,29 @@ def _changed(before: DatabasePod, after: DatabasePod | None) -> str:
     return listed(filter(None, differences))
 
 
-def _waited(outage: Outage, served: Service) -> float:
-    """For how long somebody waited, of the longest time without success: while nobody asks nothing is missed.
+def _waited(outage: Outage, served: Service, limit: float) -> tuple[float, list[Finding]]:
+    """For how long clients waited for an answer while the fault lasted (s), and why that cannot be held against it.
 
-    All of it counts where it is far longer than clients leave between two questions: they were kept from asking.
+    Clients that asked nothing for longer than an answer may take would not have noticed that none comes. Clients that
+    waited as long before the fault tell nothing of it.
     """
-    if served.gap > LONG_SILENCE * served.usual:
-        return served.gap
-    asked = [
-        each.invoked for each in operations_of(outage, served.region, served.work) if each.completed > served.since
-    ]
-    return served.until - max(served.since, min(asked, default=served.until))
+    steady, begun, healing = (outage.at(moment) for moment in (Moment.STEADY, Moment.BEGUN, Moment.HEALING))
+    assert steady is not None
+    assert begun is not None
+    assert healing is not None
+    operations = operations_of(outage, served.region, served.work)
+    waited = longest_wait(operations, begun, healing)
+    subject, expected = f"{outage.name}: {served.subject}", f"never to wait for an answer for more than {limit:g} s"
+    before = longest_wait(operations, steady, begun)
+    if before > limit:
+        return waited, [Finding(subject, expected, f"{before:.1f} s of waiting before the fault already")]
+    silent = longest_silence(operations, steady, healing)
+    if waited <= limit < silent:
+        seen = f"clients asked nothing for {silent:.1f} s, and would not have noticed a pause: the machine was too busy"
+        return waited, [Finding(subject, "clients that ask all the time", seen)]
+    return waited, []
+
+
+def _late(outage: Outage, served: Service, limit: float, waited: float) -> Finding:
+    expected = f"never to wait for an answer for more than {limit:g} s"
+    return Finding(f"{outage.name}: {served.subject}", expected, f"{waited:.1f} s of waiting")

@@ -68,6 +68,17 @@ def silent(region, since=0.0, until=1000.0, act=None):
     )
 
 
+def waiting(region, since, until):
+    """What that region's clients ask for at that moment is answered only then; they ask for nothing else meanwhile."""
+
+    def change(operation):
+        if operation.region != region or not since <= operation.invoked < until:
+            return operation
+        return replace(operation, completed=until) if operation.invoked < since + 0.5 else None
+
+    return change
+
+
 PROMISES = {
     "001": (judge_pods_lost, IN_TURN),
     "002": (judge_isolation, [ISOLATED]),
@@ -374,11 +385,24 @@ class TestPodOfEachRegion:
 
 @pytest.mark.parametrize(("judge", "made"), [(judge_control_plane, CONTROL_PLANE), (judge_routing, ROUTING)])
 class TestBystanders:
-    def test_a_stall(self, judge, made):
-        stalled = with_operations(made, silent(B, 20, 26))
+    def test_clients_that_asked_and_waited(self, judge, made):
+        stalled = with_operations(made, waiting(B, 20, 26))
         verdict = judge(PLAN, [stalled])
         assert verdict.outcome is VIOLATED
-        assert "without one for 6" in verdict.observed
+        assert "s of waiting" in verdict.observed
+
+    def test_clients_that_did_not_ask_for_a_moment(self, judge, made):
+        assert judge(PLAN, [with_operations(made, silent(B, 20, 21.5, Act.READ))]).outcome is MET
+
+    def test_clients_that_were_refused_again_and_again_waited_all_the_time(self, judge, made):
+        refused = {"result": Result.FAILED, "code": "40001"}
+        failing = with_operations(made, lambda o: replace(o, **refused) if o.region == B and 20 < o.invoked < 25 else o)
+        assert judge(PLAN, [failing]).outcome is VIOLATED
+
+    def test_clients_whose_process_stood_still(self, judge, made):
+        verdict = judge(PLAN, [with_operations(made, silent(B, 20, 26))])
+        assert verdict.outcome is INCONCLUSIVE
+        assert "clients asked nothing for" in verdict.observed
 
     def test_a_broken_session(self, judge, made):
         broken = with_operations(
@@ -390,7 +414,7 @@ class TestBystanders:
         assert "sessions in" in verdict.observed
 
     def test_a_database_that_stalls_anyway(self, judge, made):
-        rough = with_operations(made, silent(B, 2, 7))
+        rough = with_operations(made, waiting(B, 2, 7))
         assert judge(PLAN, [rough]).outcome is INCONCLUSIVE
 
     def test_regions_that_do_not_answer_each_other(self, judge, made):
