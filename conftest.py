@@ -9,6 +9,7 @@ pytest_plugins = [
     "fixtures.churn",
     "fixtures.outage",
     "fixtures.nameservers",
+    "fixtures.policy_lift",
     "fixtures.peering",
     "fixtures.requirements",
     "fixtures.lease",

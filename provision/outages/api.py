@@ -45,6 +45,10 @@ class Api:
         metadata = {key: value for key, value in content["metadata"].items() if key != "resourceVersion"}
         self._ask("PUT", path, {}, body={**content, "metadata": metadata})
 
+    def post(self, path: str, content: KubeObject) -> None:
+        """Create an object in the collection at that path. Raises OutageError."""
+        self._ask("POST", path, {}, body=content)
+
     def delete(self, path: str, *, grace: int | None = None) -> None:
         """Delete an object; with its own grace period where none is given. Raises OutageError."""
         self._ask("DELETE", path, {}, body={} if grace is None else {"gracePeriodSeconds": grace})
@@ -104,7 +108,9 @@ class Api:
                 f"the API server does not do {verb} {path}",
                 where=self.region,
                 observed=said,
-                remedy="docs/rbac-database.yaml grants what outages need" if status == 403 else "",
+                remedy="docs/rbac-database.yaml and docs/rbac-policy.yaml grant what outages need"
+                if status == 403
+                else "",
             ) from None
 
 

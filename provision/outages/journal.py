@@ -61,7 +61,7 @@ class Journal:
 
     path: Path
 
-    def write(self, environment: str, order: OutageOrder, remedies: tuple[Remedy, ...]) -> None:
+    def write(self, environment: str, order: OutageOrder | str, remedies: tuple[Remedy, ...]) -> None:
         """Write an outage down; when this returns, it is on the disk.
 
         Raises:

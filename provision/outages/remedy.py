@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, cast
 KINDS = {
     "lab": "provision.lab.outages:LabRemedy",
     "replicas": "provision.outages.kubernetes:Replicas",
+    "policy": "provision.outages.policies:Policy",
 }
 """Kind of remedy -> "module:class". Imported only when a journal holds one."""
 
