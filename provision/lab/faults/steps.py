@@ -247,7 +247,7 @@ class SlowTunnel:
     def apply(self, control: Control) -> str:
         """Start the relay, then lead the tunnels' packets to it; what is remembered is the relay's pid."""
         there = place(self.node)
-        pid = _begin(control, there, _RELAY, _RELAY_DEVICE, str(self.delay.total_seconds()))
+        pid = begin(control, there, _RELAY, _RELAY_DEVICE, str(self.delay.total_seconds()))
         ready = (
             f"until ip link set {_RELAY_DEVICE} up mtu 9000 2> /dev/null; do kill -0 {pid} || exit; sleep 0.05; done"
         )
@@ -285,7 +285,7 @@ class DropsUnlessServed:
 
     def apply(self, control: Control) -> str:
         """Start the script; what is remembered is its pid."""
-        return _begin(control, place(self.node), _WATCHDOG, str(self.port), *map(str, self.addresses))
+        return begin(control, place(self.node), _WATCHDOG, str(self.port), *map(str, self.addresses))
 
     def heal(self, control: Control, memory: str) -> None:
         """End it, and let the node forward."""
@@ -296,7 +296,7 @@ class DropsUnlessServed:
 WATCHDOG_NAME = "drops-unless-served"
 
 
-def _begin(control: Control, where: str, program: str, *words: str) -> str:
+def begin(control: Control, where: str, program: str, *words: str) -> str:
     """Start a Python program there that goes on by itself; its pid."""
     script = 'setsid python3 -I -S -c "$0" "$@" < /dev/null > /dev/null 2>&1 & echo $!'
     return control.run(where, ["sh", "-c", script, program, *words]).out.strip()

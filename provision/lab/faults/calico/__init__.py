@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provision.lab.faults.calico import addressing, control, mtu, reachability, routing, wire
+from provision.lab.faults.calico import addressing, control, mtu, policy, reachability, routing, wire
 from provision.lab.faults.calico.place import LAB
 from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.database import database_faults
@@ -25,6 +25,7 @@ FAULTS = (
     *wire.FAULTS,
     *reachability.FAULTS,
     *control.FAULTS,
+    *policy.FAULTS,
     *dns_faults(LAB),
     *tls_faults(LAB),
     *database_faults(LAB),

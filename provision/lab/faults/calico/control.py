@@ -23,6 +23,7 @@ from provision.lab.faults.calico.bird import Birdcl, BirdConfig, birdcl, protoco
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
 from provision.lab.faults.calico.routing import CUT_OFF
 from provision.lab.faults.foreign import foreign_authority_pem
+from provision.lab.faults.policy import BETWEEN_REGIONS
 from provision.lab.faults.steps import (
     SecretChanged,
     Values,
@@ -49,8 +50,17 @@ _APART = EAST.nodes[2]
 _ACCOUNT = {"kind": "ServiceAccount", "name": FEDERATION_ACCOUNT, "namespace": FEDERATION_NAMESPACE}
 _ANYBODY = {"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"}
 
-_UNCONNECTED = frozenset({"MESH-CP-002", "MESH-CP-003", "MESH-CP-004", "MESH-CP-005", "MESH-CP-010", "MESH-CP-011"})
-"""What cannot be done, or proven, with an access that is of no use."""
+UNCONNECTED = BETWEEN_REGIONS | {
+    "MESH-CP-002",
+    "MESH-CP-003",
+    "MESH-CP-004",
+    "MESH-CP-005",
+    "MESH-CP-010",
+    "MESH-CP-011",
+    "NET-POL-012",
+    "NET-POL-016",
+}
+"""What cannot be done, or proven, with an access that is of no use: pods that have come since are not known."""
 
 
 def _binding(name: str, role: str, subject: Mapping[str, str]) -> dict[str, Any]:
@@ -102,7 +112,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_kubeconfig_says("users", "user", "token", "revoked"),
-        follows=_UNCONNECTED,
+        follows=UNCONNECTED,
     ),
     Fault(
         name="block-of-another-cluster",
@@ -142,7 +152,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_kubeconfig_says("clusters", "cluster", "certificate-authority-data", _FOREIGN),
-        follows=_UNCONNECTED,
+        follows=UNCONNECTED,
     ),
     Fault(
         name="remote-cluster-not-configured",
@@ -151,7 +161,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="MESH-CP-008",
         steps=(Delete(EAST.name, _OHIO_REMOTE),),
         confirm=object_is_gone(EAST.name, _OHIO_REMOTE),
-        follows=_UNCONNECTED | {"MESH-CP-006", "MESH-CP-009", "MESH-CP-012"},
+        follows=UNCONNECTED | {"MESH-CP-006", "MESH-CP-009", "MESH-CP-012"},
     ),
     Fault(
         name="federation-token-missing",
@@ -164,7 +174,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_kubeconfig_says("users", "user", "token", None),
-        follows=_UNCONNECTED,
+        follows=UNCONNECTED,
     ),
     Fault(
         name="api-server-blocked-from-one-node",
@@ -192,7 +202,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="MESH-CP-014",
         steps=(retagged(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),),
         confirm=runs_image_with_tag(OHIO.name, f"{_SYSTEM}/{TYPHA}", "v3.20.6"),
-        follows=_UNCONNECTED | {"MESH-CP-001"},
+        follows=UNCONNECTED | {"MESH-CP-001"},
     ),
     Fault(
         name="worker-of-a-neighbour-down",
