@@ -6,8 +6,10 @@ from typing import Protocol
 
 from analysis.policy.calico import CalicoEngine
 from analysis.policy.cilium import CiliumEngine
+from analysis.policy.dead import dead_rules_of_calico
+from analysis.policy.dead_union import dead_rules_of_union
 from analysis.policy.kubernetes import KubernetesEngine
-from analysis.policy.model import Decision, Direction, EndDecision, Engine, Flow, World
+from analysis.policy.model import DeadRule, Decision, Direction, EndDecision, Engine, Flow, World
 
 
 class _Judges(Protocol):
@@ -26,6 +28,11 @@ class Evaluator:
         return Decision(
             egress=self._engine.end(flow, Direction.EGRESS), ingress=self._engine.end(flow, Direction.INGRESS)
         )
+
+
+def dead_rules(world: World) -> tuple[DeadRule, ...]:
+    """The rules that never decide anything, and why: from what can never be to what merely is not now."""
+    return dead_rules_of_calico(world) if world.engine is Engine.CALICO else dead_rules_of_union(world)
 
 
 def _engine(world: World) -> _Judges:

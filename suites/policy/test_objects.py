@@ -6,6 +6,7 @@ from analysis.policy.judging.admission import judge_admission
 from analysis.policy.judging.coverage import judge_present
 from analysis.policy.judging.known import judge_remote_endpoints
 from analysis.policy.judging.labels import judge_labels
+from analysis.policy.judging.rules import judge_matching, judge_satisfiable
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
 
 
@@ -13,6 +14,20 @@ from analysis.policy.judging.scopes import judge_clusters_named, judge_namespace
 def test_database_pods_carry_their_regions_label(plan, facts, require):
     """Database pods carry their region's label from the pod template on."""
     require(judge_labels(plan, facts.policies))
+
+
+@pytest.mark.requirement("NET-POL-003")
+@pytest.mark.needs("policy")
+def test_no_selector_is_impossible(plan, facts, require):
+    """No rule asks one label to have two values at once."""
+    require(judge_satisfiable(plan, facts.policies))
+
+
+@pytest.mark.requirement("NET-POL-004")
+@pytest.mark.needs("policy")
+def test_every_selector_matches_something(plan, facts, require):
+    """Every selector of a policy and of its rules matches something that exists."""
+    require(judge_matching(plan, facts.policies))
 
 
 @pytest.mark.requirement("NET-POL-014")

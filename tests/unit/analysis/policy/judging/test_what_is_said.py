@@ -11,6 +11,7 @@ from analysis.policy.judging.admission import judge_admission
 from analysis.policy.judging.coverage import judge_present
 from analysis.policy.judging.known import judge_remote_endpoints
 from analysis.policy.judging.labels import judge_labels
+from analysis.policy.judging.rules import judge_matching, judge_satisfiable
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
 from analysis.verdict import Outcome
 from provision.lab.cilium.isolation import isolation_policy
@@ -27,8 +28,10 @@ from tests.unit.analysis.policy.judging.policy_world import (
     without,
 )
 
-JUDGES = (judge_labels, judge_admission, judge_remote_endpoints, judge_present)
+JUDGES = (judge_satisfiable, judge_matching, judge_labels, judge_admission, judge_remote_endpoints, judge_present)
 PARTS = {
+    judge_satisfiable: "objects",
+    judge_matching: "objects",
     judge_labels: "endpoints",
     judge_admission: "admissions",
     judge_remote_endpoints: "knowledge",
@@ -196,6 +199,70 @@ class TestPresent:
         verdict = judge_present(PLAN, replace(policies(), objects=objects))
         assert verdict.outcome is Outcome.VIOLATED
         assert "egress" in verdict.observed
+
+
+def edited(change_spec):
+    """The policies with the spec of the one in EAST changed."""
+    spec = policy_spec(EAST)
+    change_spec(spec)
+    objects = tuple(policy_object(EAST, spec) if in_east(item) else item for item in policies().objects)
+    return replace(policies(), objects=objects)
+
+
+class TestSatisfiable:
+    def test_one_label_with_two_values(self):
+        both = "geography == 'us-east-2' && geography == 'us-west-1'"
+        facts = edited(lambda spec: spec["ingress"][0].update(source={"selector": both}))
+        verdict = judge_satisfiable(PLAN, facts)
+        assert verdict.outcome is Outcome.VIOLATED
+        assert "a label has one value" in verdict.observed
+        assert verdict.findings[0].subject == f"{EAST}: gnp/crdb-geography-isolation"
+        assert outcome(judge_matching, facts) is Outcome.MET
+
+    def test_what_is_never_asked_is_told_beside(self):
+        facts = edited(lambda spec: spec.update(types=["Ingress"]))
+        verdict = judge_satisfiable(PLAN, facts)
+        assert verdict.outcome is Outcome.MET
+        assert any("egress/0 never decides anything" in warning for warning in verdict.warnings)
+
+    def test_two_values_in_an_expression_of_cilium(self):
+        def both(region, document):
+            peer = document["spec"]["ingress"][0]["fromEndpoints"][0]
+            peer["matchExpressions"] = [
+                {"key": "geography", "operator": "In", "values": [value]} for value in ("eastus", "westus")
+            ]
+
+        assert outcome(judge_satisfiable, cilium(both), AZURE.plan) is Outcome.VIOLATED
+        assert outcome(judge_satisfiable, cilium(), AZURE.plan) is Outcome.MET
+
+
+class TestMatching:
+    def test_a_rule_about_nobody(self):
+        facts = edited(lambda spec: spec["egress"][2]["destination"].update(selector="app == 'cockroach'"))
+        verdict = judge_matching(PLAN, facts)
+        assert verdict.outcome is Outcome.VIOLATED
+        assert 'nobody has app == "cockroach"' in verdict.observed
+        assert outcome(judge_satisfiable, facts) is Outcome.MET
+
+    def test_a_policy_about_nobody(self):
+        facts = edited(lambda spec: spec.update(selector="app == 'cockroach'"))
+        assert "selects no endpoint" in judge_matching(PLAN, facts).observed
+
+    def test_pods_that_lost_their_labels_are_matched_by_nothing(self):
+        facts = change(policies(), "endpoints", lambda pod: pod.name.startswith("cockroachdb"), labels=())
+        assert outcome(judge_matching, facts) is Outcome.VIOLATED
+
+    def test_a_role_of_the_intent_need_not_have_come_yet(self):
+        facts = without(policies(), "endpoints", lambda pod: pod.name in ("front", "etcd-0"))
+        assert outcome(judge_matching, facts) is Outcome.MET
+
+    def test_a_policy_of_cilium_about_nobody(self):
+        def misspell(region, document):
+            document["spec"]["endpointSelector"]["matchLabels"]["app"] = "cockroach"
+
+        verdict = judge_matching(AZURE.plan, cilium(misspell))
+        assert verdict.outcome is Outcome.VIOLATED
+        assert "selects no pod" in verdict.observed
 
 
 def cilium(edit=lambda region, document: None, kind="CiliumClusterwideNetworkPolicy"):
