@@ -73,6 +73,7 @@ class _Reader:
         ]
         return Unit(
             policy=self._policy,
+            path=prefix,
             subject=(self._local, *self._subject(spec)),
             rules=tuple(
                 self._rule(rule or {}, direction, deny, f"{prefix}/{direction.value}{'Deny' if deny else ''}/{number}")

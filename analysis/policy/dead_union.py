@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv6Network
 
 from analysis.policy.cilium import units
-from analysis.policy.identity import RESERVED, Identities, PodIndex
+from analysis.policy.identity import CLUSTER, NAMESPACE, NAMESPACE_LABELS, RESERVED, Identities, PodIndex
 from analysis.policy.intervals import IntervalSet
 from analysis.policy.kubernetes import KubernetesEngine
-from analysis.policy.label_selector import Operator, Selector, conflict, implies
+from analysis.policy.label_selector import Operator, Requirement, Selector, conflict, implies
 from analysis.policy.model import DeadRule, Engine, Protocol, World
 from analysis.policy.nets import addresses
 from analysis.policy.union import Block, Peers, PortSpan, Rule, Unit
@@ -24,7 +26,8 @@ _HOLLOW = {
 def dead_rules_of_union(world: World) -> tuple[DeadRule, ...]:
     """The dead rules of a Kubernetes or Cilium world, policy by policy.
 
-    What depends on the pods that there are today is told only of a world that has any.
+    A policy that selects nobody is told once, under its own name. What depends on the pods that there are today is told
+    only of a cluster that has any.
     """
     return tuple(_DeadRules(world).found())
 
@@ -33,7 +36,7 @@ class _DeadRules:
     def __init__(self, world: World) -> None:
         identities = Identities(world)
         self._pods = PodIndex(world.endpoints, identities)
-        self._inhabited = bool(world.endpoints)
+        self._inhabited = {endpoint.cluster for endpoint in world.endpoints}
         self._managed = addresses(world.options.pod_cidrs) if world.engine is Engine.CILIUM else IntervalSet()
         kubernetes = world.engine is Engine.KUBERNETES
         self._units = KubernetesEngine(world).index.units if kubernetes else tuple(units(world, identities))
@@ -42,9 +45,21 @@ class _DeadRules:
 
     def found(self) -> Iterator[DeadRule]:
         for unit in self._units:
-            for rule in unit.rules:
-                if dead := self._dead(unit, rule):
-                    yield dead
+            dead = self._dead_unit(unit)
+            for each in (dead,) if dead else map(partial(self._dead, unit), unit.rules):
+                if each is not None:
+                    yield replace(each, cluster=unit.policy.cluster)
+
+    def _dead_unit(self, unit: Unit) -> DeadRule | None:
+        if why := conflict(unit.subject):
+            return DeadRule(unit.path, "unsatisfiable-selector", explanation=f"it can never select anything: {why}")
+        if self._is_inhabited(unit) and not any(True for _ in self._pods.selected(unit.subject)):
+            wanted = _told((unit.subject,))
+            return DeadRule(unit.path, "policy-selects-nobody", explanation=f"no pod of its cluster has {wanted}")
+        return None
+
+    def _is_inhabited(self, unit: Unit) -> bool:
+        return unit.policy.cluster in self._inhabited
 
     def _dead(self, unit: Unit, rule: Rule) -> DeadRule | None:
         if rule.hollow:
@@ -65,7 +80,7 @@ class _DeadRules:
             return DeadRule(
                 rule.path, "covered-by-deny", by=by, explanation=f"{by} denies all that it allows, and a denial wins"
             )
-        if peers is not None and self._is_about_nobody(peers):
+        if peers is not None and self._is_inhabited(unit) and self._is_about_nobody(peers):
             return DeadRule(
                 rule.path, "matches-nobody-now", explanation=f"no pod there is today is meant: {_told(peers.selectors)}"
             )
@@ -85,7 +100,7 @@ class _DeadRules:
 
     def _undefined_ports(self, unit: Unit, rule: Rule) -> str:
         """Why none of its ports is one; "" where some is. The pod that a flow goes to says what a name means."""
-        if not self._inhabited or not rule.ports or not all(port.name for port in rule.ports):
+        if not self._is_inhabited(unit) or not rule.ports or not all(port.name for port in rule.ports):
             return ""
         if rule.direction.value == "ingress":
             targets = list(self._pods.selected(unit.subject))
@@ -112,7 +127,7 @@ class _DeadRules:
         )
 
     def _is_about_nobody(self, peers: Peers) -> bool:
-        if not self._inhabited or peers.blocks or peers.unknown:
+        if peers.blocks or peers.unknown:
             return False
         return not any(self._is_met(selector) for selector in peers.selectors)
 
@@ -173,6 +188,15 @@ def _within_ports(inner: tuple[PortSpan, ...] | None, outer: tuple[PortSpan, ...
 
 def _told(selectors: tuple[Selector, ...]) -> str:
     """Selectors as a reader writes them."""
-    told = ([str(each) for each in selector if each.operator is not Operator.EXISTS] for selector in selectors)
-    said = [" and ".join(each) for each in told]
+    named = [[_in_words(each) for each in selector if each.operator is not Operator.EXISTS] for selector in selectors]
+    said = [" and ".join(filter(None, each)) for each in named]
     return "; or ".join(filter(None, said)) or "any pod"
+
+
+def _in_words(requirement: Requirement) -> str:
+    """A requirement with the words of a reader for what is no label of the pod's own."""
+    if requirement.key == CLUSTER and requirement.values == {""}:
+        return ""
+    words = {NAMESPACE: "namespace", CLUSTER: "cluster"}
+    key = requirement.key.replace(NAMESPACE_LABELS, "its namespace's label ")
+    return str(replace(requirement, key=words.get(key, key)))

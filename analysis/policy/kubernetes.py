@@ -76,6 +76,7 @@ def unit_of(policy: Policy, cluster: str, *, local_peers: bool = True) -> Unit:
     scope = (local,) if local_peers else ()
     return Unit(
         policy=policy,
+        path=policy.path,
         subject=(local, equals(NAMESPACE, policy.namespace), *read_selector(spec.get("podSelector"))),
         rules=tuple(
             Rule(

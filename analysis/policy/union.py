@@ -89,11 +89,13 @@ class Unit:
     """A policy, or an entry of its `specs`: the pods that it selects, and what it says of their traffic.
 
     Attributes:
+        path: what it is called by ("knp/web/allow-front").
         subject: of pods of the policy's own cluster; it names the cluster, and the namespace where it has one.
         isolates: the directions in which its pods take no more than is allowed.
     """
 
     policy: Policy
+    path: str
     subject: Selector
     rules: tuple[Rule, ...]
     isolates: frozenset[Direction]

@@ -18,7 +18,7 @@ INTENT = PolicyPlan(
     allow=(AllowedFlow(DATABASE, DATABASE, (26257, 8080)), AllowedFlow(CLIENT, DATABASE, (26257, 8080))),
 )
 LOOKED_AT = [("TCP", port) for port in (22, 53, 8080, 26257, 26258)] + [("UDP", 53), ("UDP", 26257)]
-VECTORS = [*set_vectors(Engine.CILIUM)]
+VECTORS = [*set_vectors(Engine.CALICO), *set_vectors(Engine.CILIUM)]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector.id for vector in VECTORS])
