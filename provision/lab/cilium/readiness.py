@@ -1,4 +1,4 @@
-"""When a node of a Cilium lab is as planned: its kernel has every tunnel and route, its agent every other cluster."""
+"""When a node of a Cilium lab is as planned: its kernel has tunnels and routes, its agent other clusters and policy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import socket
 from typing import Any
 
+from analysis.plan import DATABASE
 from provision.lab.agents_config import host_tree
 from provision.lab.cilium.datapath import tunnel_map
 from provision.lab.kernel import KernelError
@@ -25,6 +26,7 @@ def check_node(topology: LabTopology, node: LabNode) -> None:
     check_routes(topology, node)
     check_tunnels(topology, node)
     check_remote_clusters(topology, node)
+    check_policy(topology, node)
 
 
 def check_routes(topology: LabTopology, node: LabNode) -> None:
@@ -61,10 +63,7 @@ def check_remote_clusters(topology: LabTopology, node: LabNode) -> None:
     Raises:
         NotReadyError: it is not, or does not answer.
     """
-    try:
-        status = json.loads(ask_agent(node, "cilium-dbg", "status", "-o", "json"))
-    except (OSError, ValueError) as error:
-        raise NotReadyError(f"the agent of {node.name} does not answer: {error}") from None
+    status = _told(node, "status")
     known = {cluster["name"]: cluster for cluster in status.get("cluster-mesh", {}).get("clusters", ())}
     for region in topology.regions:
         if region.name != node.region:
@@ -72,6 +71,31 @@ def check_remote_clusters(topology: LabTopology, node: LabNode) -> None:
             if not _is_followed(known.get(name, {})):
                 message = known.get(name, {}).get("status", "it is not configured")
                 raise NotReadyError(f"the agent of {node.name} is not in step with cluster {name}: {message}")
+
+
+def check_policy(topology: LabTopology, node: LabNode) -> None:
+    """The node's agent enforces policy on the database's pods there, in both directions.
+
+    Raises:
+        NotReadyError: it does not, or does not answer.
+    """
+    intent = topology.plan.policy
+    if intent is None:
+        return
+    wanted = {f"k8s:{key}={value}" for key, value in intent.labels(DATABASE, node.region).items()}
+    for endpoint in _told(node, "endpoint", "list"):
+        status = endpoint["status"]
+        if wanted <= set(status["identity"]["labels"]) and status["policy"]["realized"]["policy-enabled"] != "both":
+            pod = status["external-identifiers"]["k8s-pod-name"]
+            raise NotReadyError(f"the agent of {node.name} does not enforce policy on {pod}")
+
+
+def _told(node: LabNode, *words: str) -> Any:
+    """What `cilium-dbg` says about something. Raises NotReadyError when the agent does not answer."""
+    try:
+        return json.loads(ask_agent(node, "cilium-dbg", *words, "-o", "json"))
+    except (OSError, ValueError) as error:
+        raise NotReadyError(f"the agent of {node.name} does not answer: {error}") from None
 
 
 def ask_agent(node: LabNode, *argv: str) -> str:
