@@ -8,6 +8,7 @@ from analysis.policy.judging.known import judge_remote_endpoints
 from analysis.policy.judging.labels import judge_labels
 from analysis.policy.judging.rules import judge_matching, judge_satisfiable
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
+from analysis.policy.judging.self_test import judge_sample
 
 
 @pytest.mark.requirement("NET-POL-002")
@@ -42,6 +43,12 @@ def test_every_cluster_has_its_policy(plan, facts, require):
 def test_remote_endpoints_are_known(plan, facts, require):
     """The policy engine knows the endpoints of the other clusters."""
     require(judge_remote_endpoints(plan, facts.policies))
+
+
+@pytest.mark.requirement("NET-POL-018")
+def test_the_published_sample_is_recognised(require):
+    """The published sample policy is recognised as one that isolates everything."""
+    require(judge_sample())
 
 
 @pytest.mark.requirement("NET-POL-019")

@@ -13,6 +13,8 @@ from analysis.policy.judging.known import judge_remote_endpoints
 from analysis.policy.judging.labels import judge_labels
 from analysis.policy.judging.rules import judge_matching, judge_satisfiable
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
+from analysis.policy.judging.self_test import judge_sample
+from analysis.policy.sample import read_sample
 from analysis.verdict import Outcome
 from provision.lab.cilium.isolation import isolation_policy
 from provision.lab.topology import azure_cilium
@@ -262,7 +264,7 @@ class TestMatching:
 
         verdict = judge_matching(AZURE.plan, cilium(misspell))
         assert verdict.outcome is Outcome.VIOLATED
-        assert "selects no pod" in verdict.observed
+        assert any("selects no pod" in finding.observed for finding in verdict.findings)
 
 
 def cilium(edit=lambda region, document: None, kind="CiliumClusterwideNetworkPolicy"):
@@ -284,6 +286,18 @@ def unsay(key):
                 peer["matchExpressions"] = [each for each in peer["matchExpressions"] if not each["key"].endswith(key)]
 
     return edit
+
+
+class TestSelfTest:
+    def test_the_published_sample_is_read_for_what_it_is(self):
+        verdict = judge_sample()
+        assert verdict.outcome is Outcome.MET
+        assert verdict.examined == 4
+        assert "4 of 4 rules dead" in verdict.warnings[0]
+
+    def test_a_reader_that_takes_it_for_something_else_is_told(self):
+        reading = read_sample()
+        assert judge_sample(replace(reading, dead=reading.dead[1:])).outcome is Outcome.VIOLATED
 
 
 class TestScopes:
