@@ -24,6 +24,9 @@ SERVICES = "cilium/state/services/v1"
 LISTS = (NODES, ADDRESSES, IDENTITIES, SERVICES)
 
 GLOBAL_ANNOTATIONS = ("service.cilium.io/global", "io.cilium/global-service")
+NAMESPACE_ANNOTATION = "clustermesh.cilium.io/global"
+"""On a namespace, "false": nothing of it is told to other clusters. Newer meshes heed it, and the lab's does."""
+
 SHARED_ANNOTATIONS = ("service.cilium.io/shared", "io.cilium/shared-service")
 
 
@@ -306,6 +309,15 @@ def backends_of(slices: Iterable[Mapping[str, Any]], namespace: str, name: str, 
                 for port in obj.get("ports") or ():
                     found.add(Backend(IPv4Address(address), int(port["port"]), cluster))
     return tuple(sorted(found, key=lambda backend: (backend.address, backend.port)))
+
+
+def hidden_namespaces(namespaces: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The names of those Namespace objects that other clusters are not to know of."""
+    return frozenset(
+        str(obj["metadata"]["name"])
+        for obj in namespaces
+        if (obj["metadata"].get("annotations") or {}).get(NAMESPACE_ANNOTATION) == "false"
+    )
 
 
 def is_global(service: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from provision.lab.cilium import keys, names
 from provision.lab.cilium.connection import EtcdError, RefusedError, Target, Tls
 from provision.lab.cilium.etcd import Backoff, EtcdClient, Permission, prefix_end
+from provision.lab.cilium.policy.selectors import NAMESPACE_KEY, split_label
 from provision.lab.cilium.watch import CONFIG, NAMESPACE, ClusterWatch
 from provision.lab.kube.client import Change, KubeObject
 
@@ -87,17 +88,20 @@ def remote_prefixes(cluster: str) -> tuple[str, ...]:
 def contents(cluster: str, config: keys.StoredConfig, watch: ClusterWatch) -> dict[str, bytes]:
     """Every key of the cluster's state, with its value, as the cluster's objects have it now."""
     found: dict[str, bytes] = {}
+    hidden = keys.hidden_namespaces(watch.namespaces)
     for obj in watch.nodes:
         if node := keys.node_of_object(obj, cluster, config.cluster_id):
             found[keys.node_key(node)] = keys.node_value(node)
     for obj in watch.endpoints:
-        if endpoint := keys.endpoint_of_object(obj):
+        endpoint = keys.endpoint_of_object(obj)
+        if endpoint and endpoint.namespace not in hidden:
             found[keys.endpoint_key(endpoint.address)] = keys.endpoint_value(endpoint)
     for obj in watch.identities:
-        number = int(obj["metadata"]["name"])
-        found[keys.identity_key(number)] = keys.identity_value(keys.labels_of_identity(obj))
+        number, labels = int(obj["metadata"]["name"]), keys.labels_of_identity(obj)
+        if hidden.isdisjoint(value for _, key, value in map(split_label, labels) if key == NAMESPACE_KEY):
+            found[keys.identity_key(number)] = keys.identity_value(labels)
     for obj in watch.services:
-        if keys.is_global(obj):
+        if keys.is_global(obj) and obj["metadata"]["namespace"] not in hidden:
             namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
             backends = keys.backends_of(watch.slices, namespace, name, cluster)
             service = keys.StoredService(cluster, config.cluster_id, namespace, name, backends, keys.is_shared(obj))
@@ -122,7 +126,8 @@ class ClusterStore:
         """Run until cancelled."""
         watch = self._watch
         await watch.synced()
-        for reflector in (watch.nodes, watch.endpoints, watch.identities, watch.services, watch.slices, watch.secrets):
+        exported = (watch.nodes, watch.namespaces, watch.endpoints, watch.identities, watch.services, watch.slices)
+        for reflector in (*exported, watch.secrets):
             reflector.add_handler(lambda _change: self._changed.set())
         watch.pods.add_handler(self._note_pod)
         backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from provision.lab.cilium.policy.enforcer import TABLE
 from provision.lab.faults.cilium import addressing, control, mtu, policy, reachability, routing, wire
 from provision.lab.faults.cilium.place import LAB
 from provision.lab.faults.cloud import cloud_faults
@@ -9,6 +10,7 @@ from provision.lab.faults.database import database_faults
 from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.formation import formation_faults
 from provision.lab.faults.partition import partition_faults
+from provision.lab.faults.policy import policy_faults
 from provision.lab.faults.rules import rules_faults
 from provision.lab.faults.survival import survival_faults
 from provision.lab.faults.tls import tls_faults
@@ -26,6 +28,7 @@ FAULTS = (
     *reachability.FAULTS,
     *control.FAULTS,
     *policy.FAULTS,
+    *policy_faults(LAB, TABLE, "lxc"),
     *dns_faults(LAB),
     *tls_faults(LAB),
     *database_faults(LAB),

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Create, Delete, Fault, Patch, Step
 from provision.lab.cilium.isolation import CLUSTER_KEY, NAME, NAMESPACE_KEY, isolation_policy
+from provision.lab.cilium.keys import NAMESPACE_ANNOTATION
 from provision.lab.cilium.policy.enforcer import TABLE
 from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, LAB, WESTUS
 from provision.lab.faults.cilium.steps import AGENT, Restarted
@@ -183,6 +184,18 @@ def _line_says(region: LabRegion, comment: str, text: str, *, says: bool = True)
 def _api_has(region: LabRegion, change: _Change) -> Confirm:
     """The region's policy says it so, in what it lets in."""
     return object_says(region.name, POLICY, ("spec", "ingress"), _section(region, "ingress", change)["ingress"])
+
+
+def _a_peer_is_lost(region: LabRegion, remote: LabRegion) -> Confirm:
+    """The node's rules know no longer the address of the other region's first database pod."""
+
+    def confirm(control: Control) -> bool:
+        pod = control.get(remote.name, f"/api/v1/namespaces/{remote.name}/pods/cockroachdb-0") or {}
+        address = (pod.get("status") or {}).get("podIP") or ""
+        told = rules_on_node(control, region)
+        return bool(address) and "chain ingress-" in told and f"{address}," not in f"{told.replace(' }', ',')}"
+
+    return confirm
 
 
 _DENIAL: dict[str, Any] = {
@@ -384,6 +397,21 @@ FAULTS: tuple[Fault, ...] = (
         steps=(Create(EASTUS.name, POLICIES, _DENIAL),),
         confirm=_node_says(EASTUS, '"ccnp/quarantine/ingressDeny/0"'),
         follows=DATABASE_UNDER_POLICY | {"NET-POL-012"},
+    ),
+    Fault(
+        name="policy-remote-pods-unknown",
+        summary=f"{WESTUS.name} does not tell the other clusters of the pods in its database's namespace",
+        layer=Layer.POLICY,
+        requirement="NET-POL-016",
+        steps=(
+            Patch(
+                WESTUS.name,
+                f"/api/v1/namespaces/{WESTUS.name}",
+                {"metadata": {"annotations": {NAMESPACE_ANNOTATION: "false"}}},
+            ),
+        ),
+        confirm=_a_peer_is_lost(EASTUS, WESTUS),
+        follows=DATABASE_UNDER_POLICY | {"NET-POL-004", "NET-POL-005", "NET-POL-006"},
     ),
     Fault(
         name="policy-with-a-misspelt-field",
