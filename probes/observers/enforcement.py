@@ -12,11 +12,12 @@ from probes.deploy import ProbeSet
 from probes.flows import try_flows
 from probes.mesh import Mesh
 from probes.roles import cast
-from probes.scene import Scene
 
 
 def observe_enforcement(mesh: Mesh, probe_set: ProbeSet) -> Enforcement:
     """Place pods of all roles, try, and remove them. Raises ProbeError when not one could be placed."""
+    from probes.scene import Scene  # which takes names from another observer: whoever imports it first is fine too
+
     if mesh.fleet.plan.policy is None or Capability.POLICY not in mesh.fleet.capabilities:
         return Enforcement((), (), gaps=(Gap("", "flows under policy", "the environment file has no section policy"),))
     with cast(mesh, probe_set) as actors:
