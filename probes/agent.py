@@ -58,6 +58,8 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   which port it was and from whom, and of datagrams the mark of the batch and the number of the probe.
 - {"op": "hold", "target": [address, port, identity], "every", "seconds"}: keep one connection to a sink and say a byte
   over it every so often, first telling `\x1eROUND` when it stands; the second in which something was confirmed last.
+- {"op": "sweep", "address", "ports": [[first, last], ...], "timeout", "window"}: connections to all these TCP ports,
+  thousands at once; those that answered with anything, and those of which nothing can be said.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
 - {"op": "clock", "rounds", "enough", "timeout"}: asks the runner for its time, over the exec: `\x1eCLOCK` goes out, a
   line with the runner's time comes back. For each round: own time before, the runner's, own time after (s). It ends
@@ -2506,6 +2508,63 @@ def hold(operation: dict[str, Any], end: float) -> dict[str, Any]:
         return {"seconds": time.monotonic() - started, "last": last, "sent": sent}
 
 
+# --- all ports of one address -----------------------------------------------------------------------------------------
+
+SPARE_FILES = 64
+
+
+def sweep(operation: dict[str, Any], end: float) -> dict[str, Any]:
+    """Connect to every port and see which of them answer. Sockets are bare, since 65,535 of them cost time."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    window = max(1, min(operation["window"], limit - SPARE_FILES))
+    ports = (port for first, last in operation["ports"] for port in range(first, last + 1))
+    address, timeout = operation["address"], operation["timeout"]
+    poll = select.epoll()
+    live: dict[int, tuple[Any, int, float]] = {}
+    reached: list[int] = []
+    undecided: list[int] = []
+    started = time.monotonic()
+    more = True
+    try:
+        while (more or live) and time.monotonic() < end:
+            # Packets of a burst must not outrun the queues that they go through: launch some, then look who answered.
+            for _ in range(min(512, window - len(live))):
+                port = next(ports, 0)
+                if not port:
+                    more = False
+                    break
+                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                number = sock.connect_ex((address, port))
+                if number == errno.EINPROGRESS:
+                    live[sock.fileno()] = sock, port, time.monotonic()
+                    poll.register(sock.fileno(), select.EPOLLOUT)
+                    continue
+                (reached if number in (0, errno.ECONNREFUSED) else undecided).append(port)
+                sock.close()
+            full = not more or len(live) >= window
+            for fd, _mask in poll.poll(0.02 if full else 0, 4096):
+                sock, port, _launched = live.pop(fd)
+                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number in (0, errno.ECONNREFUSED, errno.ECONNRESET):
+                    reached.append(port)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                sock.close()
+            late = time.monotonic() - timeout
+            while live:
+                fd, (sock, _port, launched) = next(iter(live.items()))
+                if launched > late:
+                    break
+                del live[fd]
+                sock.close()
+        undecided += [port for _sock, port, _launched in live.values()]
+        undecided += ports
+    finally:
+        for sock, _port, _launched in live.values():
+            sock.close()
+        poll.close()
+    return {"reached": sorted(reached), "undecided": sorted(undecided), "seconds": time.monotonic() - started}
+
+
 OPERATIONS = {
     "listen": listen,
     "counters": counters,
@@ -2527,6 +2586,7 @@ OPERATIONS = {
     "doors": doors,
     "account": account,
     "hold": hold,
+    "sweep": sweep,
 }
 
 

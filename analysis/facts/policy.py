@@ -234,6 +234,7 @@ class Sweep:
     Attributes:
         source: index into `Enforcement.participants`; `target` likewise.
         first: of the ports that were tried; `last` likewise.
+        ports: those that were tried, when not all between these two were.
         reached: ports that answered in any way, a refusal by the target included: policy let them through.
         undecided: ports of which nothing can be said.
         seconds: how long it took.
@@ -247,6 +248,7 @@ class Sweep:
     reached: tuple[int, ...]
     undecided: tuple[int, ...] = ()
     seconds: float = 0.0
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
