@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from provision.faults import Confirm, Control, FaultError
+from provision.faults import Confirm, Control, FaultError, Filter
 from provision.lab.control import wait_for
 from provision.lab.database.condition import (
     ask_patroni,
@@ -24,6 +24,7 @@ from provision.lab.database.condition import (
     primary_region,
     rows_of,
     run_sql,
+    standby_regions,
 )
 
 PEM = serialization.Encoding.PEM
@@ -285,6 +286,23 @@ class Reconfigured:
         wait_for(back, RESTART_WITHIN, f"{self.region}/{plan.service}-0 to serve with other settings")
 
 
+@dataclass(frozen=True)
+class StandbysBarred:
+    """No standby may become primary, whichever they are when the fault is planted."""
+
+    def apply(self, control: Control) -> dict[str, dict[str, Any]]:
+        """Start each of them anew with that tag; what is remembered is the ConfigMap of each region."""
+        return {region: self._barred(region).apply(control) for region in standby_regions(control)}
+
+    def heal(self, control: Control, memory: dict[str, dict[str, Any]]) -> None:
+        """Start them anew without it."""
+        for region, before in memory.items():
+            self._barred(region).heal(control, before)
+
+    def _barred(self, region: str) -> Reconfigured:
+        return Reconfigured(region, lambda settings: settings["tags"].update(nofailover=True))
+
+
 RESTART_WITHIN = timedelta(seconds=90)
 
 
@@ -329,6 +347,37 @@ for folder in pathlib.Path("/proc").iterdir():
     except OSError:
         continue
 """
+
+
+@dataclass(frozen=True)
+class ClientsKeptAtHome:
+    """Of the region where the primary is then, nobody but the database itself reaches other regions' databases.
+
+    Attributes:
+        nodes: all nodes of each region, as `Control.run` names them.
+    """
+
+    nodes: Mapping[str, tuple[str, ...]]
+
+    def apply(self, control: Control) -> str:
+        """Load a packet filter on all nodes of the region, which is remembered."""
+        plan, region = database_of(control), primary_region(control)
+        own = next(each for each in control.plan.regions if each.name == region)
+        others = ", ".join(str(each.pod_cidr) for each in control.plan.others(region))
+        path = f"/api/v1/namespaces/{plan.namespace(region)}/pods/{plan.service}-0"
+        member = (control.get(region, path) or {})["status"]["podIP"]
+        match = (
+            f"ip saddr {own.pod_cidr} ip saddr != {member} ip daddr {{ {others} }} "
+            f"tcp dport {plan.sql_port} tcp flags & (syn | ack) == syn"
+        )
+        for node in self.nodes[region]:
+            Filter(node, f"  chain forward {{ type filter hook forward priority -10; {match} drop; }}").apply(control)
+        return region
+
+    def heal(self, control: Control, memory: str) -> None:
+        """Take it away."""
+        for node in self.nodes[memory]:
+            Filter(node, "").heal(control, None)
 
 
 @dataclass(frozen=True)

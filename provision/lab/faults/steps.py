@@ -277,15 +277,20 @@ class DropsUnlessServed:
     """A node that forwards nothing while none of those addresses answers at that port.
 
     So does a health script that takes a node out of service because something else is down.
+
+    Attributes:
+        settled: for so long they must have answered again until it forwards.
     """
 
     node: LabNode
     addresses: tuple[IPv4Address, ...]
     port: int
+    settled: timedelta = timedelta(0)
 
     def apply(self, control: Control) -> str:
         """Start the script; what is remembered is its pid."""
-        return begin(control, place(self.node), _WATCHDOG, str(self.port), *map(str, self.addresses))
+        words = (str(self.port), str(self.settled.total_seconds()), *map(str, self.addresses))
+        return begin(control, place(self.node), _WATCHDOG, *words)
 
     def heal(self, control: Control, memory: str) -> None:
         """End it, and let the node forward."""
@@ -313,9 +318,14 @@ def served(address):
     except OSError:
         return False
     return True
-dropping = False
+dropping, until = False, 0.0
 while True:
-    down = not any(map(served, sys.argv[2:]))
+    now = time.monotonic()
+    if not any(map(served, sys.argv[3:])):
+        until = now + float(sys.argv[2])
+        down = True
+    else:
+        down = now < until
     if down != dropping:
         subprocess.run(["nft", "-f", "-"], input=rules if down else "delete table " + table, text=True)
         dropping = down

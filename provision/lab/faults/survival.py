@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
 from analysis.plan import Cni, DatabasePlan
 from analysis.rootcause import Layer
-from provision.faults import Fault, Filter, Patch
-from provision.lab.database.condition import database_of, pod_place
-from provision.lab.faults.database import DOWN, SURVIVAL, database_fault, replicated, stateful_set_path
-from provision.lab.faults.database_steps import EndsWithOthers
-from provision.lab.faults.steps import WATCHDOG_NAME, DropsUnlessServed, command_succeeds, object_says, place
-from provision.lab.topology import LabRegion, LabTopology
+from provision.faults import Fault, Patch
+from provision.lab.database.condition import database_of, members, pod_place, primary_region, rows_of, run_sql
+from provision.lab.faults.database import database_fault, replicated, stateful_set_path
+from provision.lab.faults.database_steps import ClientsKeptAtHome, EndsWithOthers, StandbysBarred, Statements
+from provision.lab.faults.steps import (
+    WATCHDOG_NAME,
+    DropsUnlessServed,
+    command_succeeds,
+    object_says,
+    place,
+    table_is_loaded,
+)
+from provision.lab.topology import API_SERVER_PORT, LabNode, LabRegion, LabTopology
 
 BGP_PORT = 179
 
 
 def survival_faults(lab: LabTopology) -> tuple[Fault, ...]:
-    """All of them."""
+    """All of them. Each is tried against the outages that its requirement speaks of, and against no other check."""
     first, second, *_ = lab.regions
     plan = lab.plan.database or DatabasePlan()
     return (
         goal_of_a_zone(),
-        failover_off("database-failover-off", "DB-SURV-001"),
-        failover_off("database-primary-not-replaced", "DB-SURV-011"),
-        failover_off("database-region-does-not-rejoin", "DB-SURV-004"),
+        nobody_takes_over("database-failover-off", "DB-SURV-001"),
+        nobody_takes_over("database-primary-not-replaced", "DB-SURV-011"),
+        region_does_not_rejoin(),
         failover_slow(),
-        acknowledged_alone("database-lying-acknowledgement", "DB-SURV-005"),
+        acknowledged_alone(),
+        acknowledged_unwritten(),
         split_brain("database-split-brain", "DB-SURV-003"),
         split_brain("database-writes-without-majority", "DB-SURV-006"),
         no_grace(plan, second),
         failures_propagate(first, second),
-        drops_without_control_plane(lab, second),
-        routing_takes_data_along(lab, second),
-        clients_kept_at_home(lab, second),
+        drops_without_control_plane(lab),
+        routing_takes_data_along(lab),
+        clients_kept_at_home(lab),
     )
 
 
@@ -42,15 +53,31 @@ def goal_of_a_zone() -> Fault:
         "the database goes on without any other region when it has lost them",
         "DB-SURV-012",
         {"synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-014"},
         layer=Layer.SQL,
     )
 
 
-def failover_off(name: str, requirement: str) -> Fault:
-    """Nobody takes over from a lost primary, and a lost member is not started again."""
+def nobody_takes_over(name: str, requirement: str) -> Fault:
+    """A lost primary is not replaced before it returns."""
+    return database_fault(
+        name,
+        "no standby may take over when the primary is lost",
+        requirement,
+        StandbysBarred(),
+        confirm=lambda control: (
+            sum(bool((each.get("tags") or {}).get("nofailover")) for each in members(control))
+            == len(control.plan.regions) - 1
+        ),
+    )
+
+
+def region_does_not_rejoin() -> Fault:
+    """A member that returns waits for somebody to start it."""
     return replicated(
-        name, "the database's members were told to leave each other alone (paused)", requirement, {"pause": True}
+        "database-region-does-not-rejoin",
+        "a member of the database that returns waits for an operator (the cluster is paused)",
+        "DB-SURV-004",
+        {"pause": True},
     )
 
 
@@ -64,14 +91,39 @@ def failover_slow() -> Fault:
     )
 
 
-def acknowledged_alone(name: str, requirement: str) -> Fault:
+def acknowledged_alone() -> Fault:
     """Writes are acknowledged before another region has them: those of the last seconds are lost with the region."""
     return replicated(
-        name,
+        "database-lying-acknowledgement",
         "writes are acknowledged before another region has them, and are lost with their region",
-        requirement,
+        "DB-SURV-005",
         {"synchronous_mode": False, "synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-010", "DB-FORM-014"},
+    )
+
+
+def acknowledged_unwritten() -> Fault:
+    """Writes are acknowledged before they are on a disk anywhere: those of the last moments are lost with a process."""
+    user = "root"
+    return database_fault(
+        "database-acknowledges-unwritten",
+        "writes are acknowledged before they are written anywhere (synchronous_commit is off)",
+        "DB-SURV-005",
+        Statements(
+            "",
+            (f"ALTER ROLE {user} SET synchronous_commit = off",),
+            (f"ALTER ROLE {user} RESET synchronous_commit",),
+        ),
+        confirm=lambda control: (
+            rows_of(
+                run_sql(
+                    control,
+                    primary_region(control),
+                    f"SELECT count(*) FROM pg_roles WHERE rolname = '{user}' "  # noqa: S608
+                    "AND 'synchronous_commit=off' = ANY (rolconfig)",
+                )
+            )
+            == [[1]]
+        ),
     )
 
 
@@ -82,21 +134,20 @@ def split_brain(name: str, requirement: str) -> Fault:
         "a primary that is cut off goes on acknowledging writes by itself",
         requirement,
         {"pause": True, "synchronous_mode": False, "synchronous_mode_strict": False},
-        follows=SURVIVAL | {"DB-FORM-010", "DB-FORM-014"},
     )
 
 
 def no_grace(plan: DatabasePlan, region: LabRegion) -> Fault:
     """Pods are killed before they can end."""
     path = stateful_set_path(plan, region)
+    pod = f"/api/v1/namespaces/{plan.namespace(region.name)}/pods/{plan.service}-0"
     template = {"spec": {"terminationGracePeriodSeconds": 0}}
     return database_fault(
         "database-no-grace",
         f"database pods of {region.name} are killed before they can end",
         "DB-SURV-013",
         Patch(region.name, path, {"spec": {"template": template}}),
-        confirm=object_says(region.name, path, ("spec", "template", "spec", "terminationGracePeriodSeconds"), 0),
-        follows=SURVIVAL,
+        confirm=object_says(region.name, pod, ("spec", "terminationGracePeriodSeconds"), 0),
     )
 
 
@@ -115,63 +166,68 @@ def failures_propagate(region: LabRegion, other: LabRegion) -> Fault:
                 check=False,
             ).out
         ),
-        follows=SURVIVAL,
     )
 
 
-def drops_without_control_plane(lab: LabTopology, region: LabRegion) -> Fault:
-    """Nodes of a region forward nothing while its API server does not answer."""
-    workers = [node for node in region.nodes if not node.is_control_plane] or list(region.nodes)
-    addresses = tuple(node.address for node in region.nodes if node.is_control_plane)
-    return database_fault(
+def drops_without_control_plane(lab: LabTopology) -> Fault:
+    """Nodes forward nothing while their region's API server does not answer."""
+    return _forwards_only_while_served(
+        lab,
         "database-goes-with-control-plane",
-        f"nodes of {region.name} forward nothing while their API server is away",
+        "nodes forward nothing while their API server is away",
         "DB-SURV-008",
-        *(DropsUnlessServed(node, addresses, 6443) for node in workers),
-        confirm=command_succeeds(place(workers[-1]), ("pgrep", "-f", WATCHDOG_NAME)),
-        follows=SURVIVAL | {"MESH-CP-013"},
+        lambda region: ([node for node in region.nodes if node.is_control_plane], API_SERVER_PORT),
     )
 
 
-def routing_takes_data_along(lab: LabTopology, region: LabRegion) -> Fault:
-    """Nodes of a region forward nothing while its part of the mesh's control plane is away."""
+def routing_takes_data_along(lab: LabTopology) -> Fault:
+    """Nodes forward nothing while their region's part of the mesh's control plane is away, and for a while after."""
     calico = lab.plan.cni is Cni.CALICO_BGP
-    port = BGP_PORT if calico else region.store_port
-    controllers = tuple(node.address for node in region.nodes if node.is_control_plane)
-    addresses = controllers if calico else tuple(node.address for node in region.nodes)
-    workers = [node for node in region.nodes if not node.is_control_plane] or list(region.nodes)
-    return database_fault(
+    return _forwards_only_while_served(
+        lab,
         "database-goes-with-routing",
-        f"nodes of {region.name} forward nothing while the mesh's control plane restarts there",
+        "nodes forward nothing while the mesh's control plane restarts in their region, nor soon after",
         "DB-SURV-009",
-        *(DropsUnlessServed(node, addresses, port) for node in workers),
-        confirm=command_succeeds(place(workers[-1]), ("pgrep", "-f", WATCHDOG_NAME)),
-        follows=SURVIVAL | {"MESH-CP-010", "MESH-CP-011"},
+        lambda region: (
+            [node for node in region.nodes if node.is_reflector or not calico],
+            BGP_PORT if calico else region.store_port,
+        ),
+        settled=timedelta(seconds=5),
     )
 
 
-def clients_kept_at_home(lab: LabTopology, region: LabRegion) -> Fault:
-    """Clients of a region reach its own database alone."""
-    plan = lab.plan.database or DatabasePlan()
-    match = " ".join(
-        [
-            f"ip saddr {region.plan.pod_cidr}",
-            f"ip daddr {{ {', '.join(str(other.plan.pod_cidr) for other in lab.regions if other is not region)} }}",
-            f"tcp dport {plan.sql_port} drop",
-        ]
+def _forwards_only_while_served(
+    lab: LabTopology,
+    name: str,
+    summary: str,
+    requirement: str,
+    watched: Callable[[LabRegion], tuple[Sequence[LabNode], int]],
+    settled: timedelta = timedelta(0),
+) -> Fault:
+    """Nodes of every region that watch those nodes of it at that port: outages are made where the primary is then."""
+    steps = []
+    for region in lab.regions:
+        nodes, port = watched(region)
+        addresses = tuple(node.address for node in nodes)
+        workers = [node for node in region.nodes if not node.is_control_plane] or list(region.nodes)
+        steps += [DropsUnlessServed(node, addresses, port, settled) for node in workers]
+    return database_fault(
+        name,
+        summary,
+        requirement,
+        *steps,
+        confirm=command_succeeds(place(steps[-1].node), ("pgrep", "-f", WATCHDOG_NAME)),
     )
-    bodies = [
-        Filter(place(node), f"  chain forward {{ type filter hook forward priority -10; {match}; }}")
-        for node in region.nodes
-    ]
+
+
+def clients_kept_at_home(lab: LabTopology) -> Fault:
+    """Clients of the primary's region reach its own database alone."""
+    nodes = {region.name: tuple(place(node) for node in region.nodes) for region in lab.regions}
     return database_fault(
         "database-clients-kept-at-home",
-        f"clients of {region.name} cannot connect to the databases of other regions",
+        "clients of the primary's region cannot connect to the databases of other regions",
         "DB-SURV-014",
-        *bodies,
-        confirm=lambda control: (
-            control.run(place(region.nodes[-1]), ["nft", "list", "table", "inet", "planted"], check=False).code == 0
-        ),
-        follows=DOWN,
+        ClientsKeptAtHome(nodes),
+        confirm=lambda control: any(table_is_loaded(there)(control) for there, *_ in nodes.values()),
         layer=Layer.POLICY,
     )
