@@ -1,0 +1,1 @@
+"""The linter of policy manifests: what is wrong with them before anybody applies them, with file and line."""
