@@ -24,7 +24,11 @@ class Mesh:
         fleet: the environment.
         run_id: the run that everything made through this mesh belongs to.
         networks: what the cloud says of the regional networks, as far as anybody asks it.
+        sweep_width: how many ports are tried between database pods besides those that are always: "none", "sample" or
+            "all".
     """
+
+    sweep_width = "sample"
 
     def __init__(self, fleet: Fleet, run_id: str, networks: Callable[[], Networks] = lambda: Networks(())) -> None:
         self.fleet = fleet

@@ -9,11 +9,11 @@ from ipaddress import IPv4Address
 from analysis.facts import Gap, Participant, Party, Way
 from analysis.plan import CLIENT, DATABASE, PolicyPlan, PolicyRole
 from probes.cluster import Cluster, KubeObject
+from probes.cluster_dns import DNS_PORT, IDENTIFYING_NAME
 from probes.deploy import OWNED, ProbeSet, ipv4_of
 from probes.errors import ProbeError
 from probes.flows import Flow, Side
 from probes.mesh import Mesh
-from probes.observers.paths import DNS_PORT, IDENTIFYING_NAME
 from probes.roles import Actor, Cast
 
 MEMBERS = 2
@@ -124,7 +124,7 @@ class Scene:
         """Every door of the target, and an echo."""
         if source == target:
             return
-        open_ports = self._must_pass(source, target)
+        open_ports = self.must_pass(source, target)
         controls = self._controls(source, target)
         for protocol, port in self.sides[target].participant.listening:
             must_pass = protocol == "TCP" and port in open_ports
@@ -173,7 +173,7 @@ class Scene:
             ports = sorted({port for flow in self.policy.allow if flow.target == role.name for port in flow.ports})
             for target in self.places(Party.MEMBER, role.name):
                 for source in sources:
-                    open_ports = self._must_pass(source, target)
+                    open_ports = self.must_pass(source, target)
                     for port in ports:
                         must_pass = port in open_ports
                         controls = () if must_pass else self._controls(source, target, ("knock", port))
@@ -224,13 +224,14 @@ class Scene:
 
     def _allowed(self, source: int, target: int) -> Flow | None:
         """Something that must pass between the two."""
-        ports = sorted(self._must_pass(source, target))
+        ports = sorted(self.must_pass(source, target))
         if source == target or not ports:
             return None
         listening = self.sides[target].participant.listening
         return Flow(source, target, "tcp" if listening else "knock", ports[0], must_pass=True)
 
-    def _must_pass(self, source: int, target: int) -> frozenset[int]:
+    def must_pass(self, source: int, target: int) -> frozenset[int]:
+        """The TCP ports that policy must open between the two."""
         here, there = self.sides[source].participant, self.sides[target].participant
         return self.policy.ports((here.role, here.region), (there.role, there.region))
 

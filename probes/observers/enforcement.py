@@ -6,24 +6,29 @@ have something that must pass, that is one; else a pod that no policy stops is t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from analysis.facts import Enforcement, Gap
 from analysis.fleet import Capability
 from probes.deploy import ProbeSet
 from probes.flows import try_flows
 from probes.mesh import Mesh
 from probes.roles import cast
+from probes.scene import Scene
+from probes.sweeps import SweepWidth, sweep
 
 
 def observe_enforcement(mesh: Mesh, probe_set: ProbeSet) -> Enforcement:
     """Place pods of all roles, try, and remove them. Raises ProbeError when not one could be placed."""
-    from probes.scene import Scene  # which takes names from another observer: whoever imports it first is fine too
-
     if mesh.fleet.plan.policy is None or Capability.POLICY not in mesh.fleet.capabilities:
         return Enforcement((), (), gaps=(Gap("", "flows under policy", "the environment file has no section policy"),))
     with cast(mesh, probe_set) as actors:
         scene = Scene.of(mesh, probe_set, actors)
-        tried = try_flows(mesh, scene.sides, scene.flows())
-    gaps = [*actors.gaps, *scene.gaps, *tried.gaps]
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep") as beside:
+            sweeping = beside.submit(sweep, mesh, scene, SweepWidth(mesh.sweep_width))
+            tried = try_flows(mesh, scene.sides, scene.flows())
+            swept = sweeping.result()
+    gaps = [*actors.gaps, *scene.gaps, *tried.gaps, *swept.gaps]
     if not any(protocol == "SCTP" for actor in actors.actors for protocol, _ in actor.doors):
         gaps.append(Gap("", "flows over SCTP", "no kernel here lets a pod listen for it", ("sctp",)))
-    return Enforcement(scene.participants(tried.unwell), tried.trials, gaps=tuple(gaps))
+    return Enforcement(scene.participants(tried.unwell), tried.trials, swept.sweeps, tuple(gaps))

@@ -11,6 +11,7 @@ from analysis.facts import EgressProbe, Gap, Paths, ProbeOutcome, ProbeProtocol,
 from analysis.plan import Plan
 from probes.client import AgentRun, Operation, column, run_agent
 from probes.cluster import Cluster, KubeObject
+from probes.cluster_dns import DNS_PORT, IDENTIFYING_NAME
 from probes.deploy import ProbePod, ProbeSet, ipv4_of
 from probes.errors import ProbeError
 from probes.mesh import Mesh
@@ -18,15 +19,11 @@ from probes.mesh import Mesh
 TIMEOUT_S = 3.0
 TRIES = 3
 WITHIN = timedelta(seconds=15)
-DNS_PORT = 53
 DNS_PODS = "k8s-app=kube-dns"
 DNS_NAMESPACE = "kube-system"
 ENDPOINT_NAME = "{}.kube-dns.kube-system.svc.cluster.local"
 """The name of an endpoint of cluster DNS, which begins with its address: no cluster but its own knows it, so that the
 answer tells which cluster gave it, even where all have the same service range."""
-
-IDENTIFYING_NAME = "kubernetes.default.svc.cluster.local"
-"""Every cluster answers it with an address of its own service range; asked for where no endpoint is known."""
 
 KINDS = {"dns-udp": ProbeProtocol.UDP, "dns-tcp": ProbeProtocol.TCP}
 
