@@ -62,15 +62,13 @@ def sweep(mesh: Mesh, scene: Scene, width: SweepWidth) -> Swept:
     pairs = list(_pairs(scene))
     targets = {target for _, target in pairs}
     told = dict(mesh.each(targets, lambda place: _region(scene, place), lambda c, t: _open(c, scene.sides[t], udp)))
-    by_source = sorted({source for source, _ in pairs})
     gaps: list[Gap] = []
     sweeps: list[Sweep] = []
 
-    def run(cluster: Cluster, source: int) -> list[Sweep]:
-        own = [target for each, target in pairs if each == source]
-        return [one for target in own for one in _sweep_one(cluster, scene, source, target, tcp, _doors(told[target]))]
+    def run(cluster: Cluster, pair: tuple[int, int]) -> list[Sweep]:
+        return list(_sweep_one(cluster, scene, *pair, tcp, _doors(told[pair[1]])))
 
-    for source, swept in mesh.each(by_source, lambda place: _region(scene, place), run):
+    for (source, _target), swept in mesh.each(pairs, lambda pair: _region(scene, pair[0]), run):
         if isinstance(swept, ProbeError):
             name = scene.sides[source].participant.name
             gaps.append(Gap(_region(scene, source), f"sweeps from {name}", str(swept), ("sweeps",)))
