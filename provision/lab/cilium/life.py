@@ -218,6 +218,8 @@ class AgentLife:
             identities=picture.identities(place.watch, remotes),
             endpoints=entries,
             services=picture.services(place.watch, self._cluster.name, remotes),
+            policies=self._policy.policies,
+            policy_revision=self._policy.revision,
             remotes=tuple(remote.state for remote in remotes),
             health=self._health.last,
             controllers=self._controllers(),

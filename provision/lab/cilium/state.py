@@ -6,10 +6,12 @@ into text and JSON by pure functions (`provision.lab.cilium.dbg`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """How the agent writes a time that has not been: the zero of Go's clock."""
@@ -107,6 +109,23 @@ class EndpointEntry:
     container: str
     state: str = "ready"
     policed: tuple[bool, bool] = (False, False)
+
+
+@dataclass(frozen=True)
+class PolicyEntry:
+    """A policy that the agent has taken.
+
+    Attributes:
+        kind: "cnp", "ccnp" or "knp".
+        namespace: "" for a policy of the whole cluster.
+        specs: as in the API object.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    specs: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -252,6 +271,7 @@ class AgentState:
         allocated: addresses of the node's block that are in use, with their owners ("kube-system/coredns-x", "router").
         kubernetes_error: why the API server does not answer, "" when it does.
         tunnels: the tunnel map, read from the kernel.
+        policy_revision: counts the changes of the policies that the agent has seen.
         foreign_interfaces: other CNIs' network devices on the node.
     """
 
@@ -273,6 +293,8 @@ class AgentState:
     identities: tuple[IdentityEntry, ...] = ()
     endpoints: tuple[EndpointEntry, ...] = ()
     services: tuple[ServiceEntry, ...] = ()
+    policies: tuple[PolicyEntry, ...] = ()
+    policy_revision: int = 1
     remotes: tuple[RemoteState, ...] = ()
     health: HealthReport | None = None
     controllers: tuple[ControllerState, ...] = ()

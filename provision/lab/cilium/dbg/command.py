@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from provision.lab.cilium.api import Question, Reply, failure
-from provision.lab.cilium.dbg import health, lists, status
+from provision.lab.cilium.dbg import health, lists, policy, status
 from provision.lab.cilium.dbg.agent import Agent
 from provision.lab.cilium.dbg.commandline import CommandLine, parse
 from provision.lab.cilium.dbg.forms import table, to_json
@@ -24,6 +24,7 @@ _LISTS: Mapping[tuple[str, ...], tuple[_Form, _Form]] = {
     ("bpf", "ipcache", "list"): (lists.ipcache_text, lists.ipcache_json),
     ("identity", "list"): (lists.identities_text, lists.identities_json),
     ("endpoint", "list"): (lists.endpoints_text, lists.endpoints_json),
+    ("policy", "get"): (policy.policies_text, policy.policies_json),
     ("service", "list"): (lists.services_text, lists.services_json),
 }
 """What is printed from the agent's state alone, as text and as JSON."""

@@ -20,8 +20,9 @@ from provision.lab.cilium.policy.model import Dialect, PolicyError, PolicySpec
 from provision.lab.cilium.policy.reading import read_policy
 from provision.lab.cilium.policy.translation import LocalPod, Mode, Settings, translate
 from provision.lab.cilium.remote import RemoteCluster
-from provision.lab.cilium.state import EndpointEntry, NodeEntry
+from provision.lab.cilium.state import EndpointEntry, NodeEntry, PolicyEntry
 from provision.lab.cilium.watch import ClusterWatch
+from provision.lab.kube.client import KubeObject
 from provision.lab.policy.rules import PolicedPod
 from provision.lab.policy.table import policy_table
 
@@ -76,6 +77,8 @@ class PolicyEnforcer:
         self._said: set[str] = set()
         self._loaded: tuple[PolicedPod, ...] | None = None
         self._refused = ""
+        self._read: tuple[tuple[PolicySpec, ...], tuple[PolicyEntry, ...]] = ((), ())
+        self._revision = 1
         self._changed = changed
 
     @property
@@ -122,27 +125,43 @@ class PolicyEnforcer:
             await self._changed.wait()
             await asyncio.sleep(_SETTLE_S)
 
-    def policies(self) -> tuple[PolicySpec, ...]:
+    @property
+    def policies(self) -> tuple[PolicyEntry, ...]:
+        """The policies that the agent has taken."""
+        return self._read[1]
+
+    @property
+    def revision(self) -> int:
+        """Counts their changes."""
+        return self._revision
+
+    def _read_policies(self) -> tuple[PolicySpec, ...]:
         """The policies of the cluster that the agent takes; what it makes of the others is said in its log, once."""
-        found: list[PolicySpec] = []
-        readers = [(obj, read_policy) for obj in (*self._watch.policies, *self._watch.cluster_policies)]
-        for obj, read in readers:
-            try:
-                found += read(obj, self._dialect)
-            except PolicyError as error:
-                self._say(str(error))
-        for obj in self._watch.network_policies:
-            try:
-                found.append(read_network_policy(obj, self._dialect))
-            except PolicyError as error:
-                self._say(str(error))
-        for policy in found:
-            for note in policy.notes:
-                self._say(note)
-        return tuple(sorted(found, key=lambda policy: policy.name))
+        specs: list[PolicySpec] = []
+        taken: list[PolicyEntry] = []
+        for kind, objects in (
+            ("cnp", self._watch.policies),
+            ("ccnp", self._watch.cluster_policies),
+            ("knp", self._watch.network_policies),
+        ):
+            for obj in objects:
+                try:
+                    found = _read(kind, obj, self._dialect)
+                except PolicyError as error:
+                    self._say(str(error))
+                    continue
+                specs += found
+                taken.append(_entry(kind, obj))
+                for note in (note for spec in found for note in spec.notes):
+                    self._say(note)
+        read = tuple(sorted(specs, key=lambda spec: spec.name)), tuple(taken)
+        if read != self._read:
+            self._read = read
+            self._revision += 1
+        return read[0]
 
     def _translate(self, settings: Settings) -> tuple[PolicedPod, ...]:
-        view, policies = self._view(), self.policies()
+        view, policies = self._view(), self._read_policies()
         pods = [
             LocalPod(entry.address, entry.labels, entry.device, self._named_ports(entry)) for entry in view.endpoints
         ]
@@ -158,3 +177,13 @@ class PolicyEnforcer:
         if text not in self._said:
             self._said.add(text)
             log.warning("%s: %s", self._node, text)
+
+
+def _read(kind: str, obj: KubeObject, dialect: Dialect) -> tuple[PolicySpec, ...]:
+    return (read_network_policy(obj, dialect),) if kind == "knp" else read_policy(obj, dialect)
+
+
+def _entry(kind: str, obj: KubeObject) -> PolicyEntry:
+    meta = obj["metadata"]
+    specs = (*([obj["spec"]] if obj.get("spec") else []), *(obj.get("specs") or ()))
+    return PolicyEntry(kind, str(meta.get("namespace") or ""), meta["name"], str(meta.get("uid") or ""), specs)
