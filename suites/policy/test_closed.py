@@ -4,13 +4,15 @@ import pytest
 
 from analysis.policy.judging.kept_out import judge_destinations, judge_other_ports, judge_strangers
 from analysis.policy.judging.over_time import judge_new_connections
+from analysis.policy.judging.table import openings_table
 
 pytestmark = pytest.mark.needs("policy")
 
 
 @pytest.mark.requirement("NET-POL-007")
-def test_other_ports_are_blocked(plan, facts, require):
+def test_other_ports_are_blocked(plan, facts, evidence, require):
     """Every other port between database pods of different regions is blocked."""
+    evidence.text("openings.md", openings_table(plan, facts.policies, facts.enforcement))
     require(judge_other_ports(plan, facts.policies, facts.enforcement))
 
 
