@@ -211,7 +211,7 @@ def shell(options: argparse.Namespace) -> int:
 
 def _topology(options: argparse.Namespace) -> LabTopology:
     from provision.lab.host import database_engine
-    from provision.lab.topology import TOPOLOGIES, DatabaseTimers, Timers
+    from provision.lab.topology import TOPOLOGIES, DatabaseTimers, PolicyPeers, Timers
 
     kind, colon, profile = options.environment.partition(":")
     profile = profile if colon else DEFAULT_LAB_PROFILE
@@ -238,6 +238,7 @@ def _topology(options: argparse.Namespace) -> LabTopology:
             database=options.database,
             engine=database_engine(),
             database_timers=DatabaseTimers(options.database_timers),
+            policy_peers=PolicyPeers(options.policy_peers),
             **size,
         )
     except ValueError as error:
@@ -364,6 +365,13 @@ def _parser() -> argparse.ArgumentParser:
         default="fast",
         help="with --database: fast replaces a lost primary within about 12 s, slow within about 30 s and bears a "
         "busier machine (default: fast)",
+    )
+    sub.add_argument(
+        "--policy-peers",
+        choices=("federation", "network-sets"),
+        default="federation",
+        help="by what policies of aws-calico know the other clusters' pods: each by its labels, or all of a cluster's "
+        "addresses by those of one set (default: federation)",
     )
     sub.add_argument(
         "--kube-assets",

@@ -57,7 +57,7 @@ from provision.environment_values import (
 )
 from provision.errors import EnvironmentSpecError
 from provision.lab.host import database_engine
-from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, DatabaseTimers, Timers
+from provision.lab.topology import REFLECTOR_LABEL, TOPOLOGIES, DatabaseTimers, PolicyPeers, Timers
 
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 DEFAULT_BLOCK_SIZE = {Cni.CALICO_BGP: 26, Cni.CILIUM_CLUSTERMESH: 24}
@@ -99,6 +99,10 @@ class LabSettings(_Section):
     )
     database_timers: DatabaseTimers = Field(
         default=DatabaseTimers.FAST, description="how soon the stand-in for CockroachDB replaces a lost primary"
+    )
+    policy_peers: PolicyPeers = Field(
+        default=PolicyPeers.FEDERATION,
+        description="by what Calico's policies know the pods of other clusters: federation or network-sets",
     )
 
 

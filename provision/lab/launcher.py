@@ -305,6 +305,7 @@ def _write_environment(folder: LabFolder, topology: LabTopology) -> None:
             timers=topology.timers,
             database=topology.database,
             database_timers=topology.database_timers,
+            policy_peers=topology.policy_peers,
         ),
         kubeconfig=folder.verifier_kubeconfig,
     )

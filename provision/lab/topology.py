@@ -123,6 +123,17 @@ class DatabaseTimers(str, Enum):
     """The shortest lease that newer Patroni allows (20 s): for machines too busy to renew one in time."""
 
 
+class PolicyPeers(str, Enum):
+    """By what Calico's policy knows the pods of other clusters."""
+
+    FEDERATION = "federation"
+    """Each by its own labels, read from its cluster (Calico Enterprise, Calico Cloud)."""
+
+    NETWORK_SETS = "network-sets"
+    """All of a cluster's pod range by the labels of one set (open-source Calico): a stranger there passes for one of
+    the database's."""
+
+
 @dataclass(frozen=True)
 class LabNode:
     """A node. Its network namespace has its name; `alias` is the short name inside the region ("node-2").
@@ -220,6 +231,7 @@ class LabTopology:
         database: whether the database's pods run the database; else they do nothing but have names and addresses.
         engine: which one it is, or would be.
         database_timers: how soon the stand-in replaces a lost primary.
+        policy_peers: Calico: by what policy knows the pods of other clusters.
     """
 
     profile: str
@@ -232,6 +244,7 @@ class LabTopology:
     database: bool = False
     engine: str = POSTGRESQL
     database_timers: DatabaseTimers = DatabaseTimers.FAST
+    policy_peers: PolicyPeers = PolicyPeers.FEDERATION
 
     @property
     def nodes(self) -> tuple[LabNode, ...]:
@@ -280,6 +293,7 @@ class LabTopology:
             "database": self.database,
             "engine": self.engine,
             "database_timers": self.database_timers.value,
+            "policy_peers": self.policy_peers.value,
         }
 
     @property
@@ -341,6 +355,7 @@ class TopologyBuilder(Protocol):
         database: bool = ...,
         engine: str = ...,
         database_timers: DatabaseTimers = ...,
+        policy_peers: PolicyPeers = ...,
     ) -> LabTopology:
         """See `aws_calico`."""
 
@@ -355,6 +370,7 @@ def aws_calico(
     database: bool = False,
     engine: str = POSTGRESQL,
     database_timers: DatabaseTimers = DatabaseTimers.FAST,
+    policy_peers: PolicyPeers = PolicyPeers.FEDERATION,
 ) -> LabTopology:
     """The `aws-calico` profile.
 
@@ -367,6 +383,7 @@ def aws_calico(
         database: whether the database is to run.
         engine: which database, COCKROACHDB or POSTGRESQL.
         database_timers: how soon the stand-in replaces a lost primary.
+        policy_peers: by what policy knows the pods of other clusters.
 
     Raises:
         ValueError: a number is out of range.
@@ -383,6 +400,7 @@ def aws_calico(
         database=database,
         engine=engine,
         database_timers=database_timers,
+        policy_peers=policy_peers,
     )
 
 
@@ -396,13 +414,18 @@ def azure_cilium(
     database: bool = False,
     engine: str = POSTGRESQL,
     database_timers: DatabaseTimers = DatabaseTimers.FAST,
+    policy_peers: PolicyPeers = PolicyPeers.FEDERATION,
 ) -> LabTopology:
     """The `azure-cilium` profile. Its arguments have the same meaning as those of `aws_calico`.
 
     Raises:
-        ValueError: a number is out of range, or BGP timers are asked for.
+        ValueError: a number is out of range, or BGP timers or network sets are asked for.
     """
     _check_size(regions, nodes, pods)
+    if policy_peers is not PolicyPeers.FEDERATION:
+        raise ValueError(
+            f"network sets are Calico's: a lab of the profile {AZURE_CILIUM} knows pods by their identities"
+        )
     if timers is not Timers.FAST:
         raise ValueError(f"there is no BGP in a lab of the profile {AZURE_CILIUM}, so it takes no timers")
     return LabTopology(
@@ -441,6 +464,7 @@ def topology_from_spec(spec: Mapping[str, Any]) -> LabTopology:
         database=spec["database"],
         engine=spec["engine"],
         database_timers=DatabaseTimers(spec["database_timers"]),
+        policy_peers=PolicyPeers(spec["policy_peers"]),
     )
 
 

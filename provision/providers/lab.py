@@ -27,7 +27,7 @@ from provision.lab.launcher import await_stage, ends_with_this_process, launch, 
 from provision.lab.paths import LabFolder
 from provision.lab.profiles import PROFILES, Profile
 from provision.lab.stages import Stage
-from provision.lab.topology import TOPOLOGIES, LabTopology
+from provision.lab.topology import TOPOLOGIES, LabTopology, PolicyPeers
 from provision.provider import NoProgress
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class LabProvider:
                 )
                 for region in environment.regions
             ),
-            capabilities=profile.capabilities | ({Capability.DATABASE} if access else frozenset()),
+            capabilities=_capabilities(profile, topology, database=access is not None),
             stand_ins=(
                 *stand_ins(profile, lab.state.api_server, lab.state.coredns),
                 *database_stand_in(topology),
@@ -224,6 +224,11 @@ def database_stand_in(topology: LabTopology) -> tuple[tuple[str, str], ...]:
     return (("database", f"{standin.version_of_member()} and {_version('etcd')} in place of CockroachDB"),)
 
 
+def _capabilities(profile: Profile, topology: LabTopology, *, database: bool) -> frozenset[Capability]:
+    missing = {Capability.FEDERATION} if topology.policy_peers is PolicyPeers.NETWORK_SETS else set()
+    return (profile.capabilities - missing) | ({Capability.DATABASE} if database else set())
+
+
 def _settings(environment: Environment) -> LabSettings:
     if environment.provider.kind != "lab":
         raise ProvisionError("this is not the environment of a lab", where=environment.name)
@@ -257,6 +262,7 @@ def _topology(environment: Environment, settings: LabSettings, *, database: bool
             database=settings.database or database,
             engine=environment.database.engine if environment.database else POSTGRESQL,
             database_timers=settings.database_timers,
+            policy_peers=settings.policy_peers,
         )
     except ValueError as error:
         raise ProvisionError(str(error), where=environment.name) from None

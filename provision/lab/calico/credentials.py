@@ -24,7 +24,7 @@ from provision.lab.calico.resources import GROUP
 from provision.lab.kube.identities import TIGERA_FEDERATION
 from provision.lab.kube.objects import KubeObject
 from provision.lab.kube.pki import ClusterPki
-from provision.lab.topology import API_SERVER_PORT, LabTopology
+from provision.lab.topology import API_SERVER_PORT, LabTopology, PolicyPeers
 
 _PASSWORD_BYTES = 18
 
@@ -62,13 +62,13 @@ class MeshCredentials:
 
 def create(_folder: Path, topology: LabTopology, pki: Mapping[str, ClusterPki]) -> dict[str, list[KubeObject]]:
     """Draw them anew; the objects that they come to, by region. See `provision.lab.profiles.MeshCredentials`."""
-    drawn = MeshCredentials.of(topology, pki)
-    return {region.name: objects(region.name, drawn) for region in topology.regions}
+    drawn, federated = MeshCredentials.of(topology, pki), topology.policy_peers is PolicyPeers.FEDERATION
+    return {region.name: objects(region.name, drawn, federated=federated) for region in topology.regions}
 
 
-def objects(region: str, credentials: MeshCredentials) -> list[KubeObject]:
+def objects(region: str, credentials: MeshCredentials, *, federated: bool = True) -> list[KubeObject]:
     """What the region's cluster holds of them: its own account's token, the password, and one kubeconfig per remote."""
-    remotes = {name: access for name, access in credentials.clusters.items() if name != region}
+    remotes = {name: access for name, access in credentials.clusters.items() if federated and name != region}
     return [
         _secret(BGP_SECRET_NAMESPACE, BGP_SECRET, {BGP_PASSWORD_KEY: credentials.bgp_password}),
         _account_token(credentials.clusters[region]),

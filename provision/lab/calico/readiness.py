@@ -8,7 +8,7 @@ from provision.lab.agents_config import host_tree
 from provision.lab.calico import bird
 from provision.lab.calico.control_plane import TYPHA_LOGS, remote_cluster_name, remote_name
 from provision.lab.readiness import NotReadyError, main_table
-from provision.lab.topology import LabNode, LabRegion, LabTopology
+from provision.lab.topology import LabNode, LabRegion, LabTopology, PolicyPeers
 
 BIRD_SOCKET = "var/run/calico/bird.ctl"
 _PATIENCE = timedelta(seconds=0.5)
@@ -23,7 +23,7 @@ def check_node(topology: LabTopology, node: LabNode) -> None:
     """
     check_routes(topology, node)
     check_sessions(topology, node)
-    if node.is_control_plane:
+    if node.is_control_plane and topology.policy_peers is PolicyPeers.FEDERATION:
         check_federation(topology, topology.region(node.region))
 
 

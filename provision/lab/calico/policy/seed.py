@@ -11,15 +11,17 @@ from analysis.plan import CLIENT, DATABASE, DatabasePlan, PolicyPlan
 from provision.lab.calico.policy.objects import DEFAULT_TIER, standing_tiers
 from provision.lab.calico.resources import GROUP
 from provision.lab.kube.objects import KubeObject
-from provision.lab.topology import STORE, LabRegion, LabTopology
+from provision.lab.topology import STORE, LabRegion, LabTopology, PolicyPeers
 
 NAME = "crdb-geography-isolation"
 _ORDER = 100
 
 
 def objects(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
-    """The tier that every policy is in, and the policy of the region."""
-    return [_default_tier(), isolation(topology, region)]
+    """The tier that every policy is in, the policy of the region, and what it knows other clusters' pods by."""
+    by_sets = topology.policy_peers is PolicyPeers.NETWORK_SETS
+    sets = [_network_set(topology, other) for other in topology.regions if by_sets and other is not region]
+    return [_default_tier(), isolation(topology, region), *sets]
 
 
 def isolation(topology: LabTopology, region: LabRegion) -> KubeObject:
@@ -53,6 +55,13 @@ def isolation(topology: LabTopology, region: LabRegion) -> KubeObject:
         ],
     }
     return _object("GlobalNetworkPolicy", NAME, spec)
+
+
+def _network_set(topology: LabTopology, other: LabRegion) -> KubeObject:
+    """All addresses that pods of another cluster may have, as if each were a database pod of that region."""
+    labels = (topology.plan.policy or PolicyPlan((), ())).labels(DATABASE, other.name)
+    found = _object("GlobalNetworkSet", f"pods-of-{other.name}", {"nets": [str(other.plan.pod_cidr)]})
+    return found | {"metadata": found["metadata"] | {"labels": labels}}
 
 
 def _role(plan: PolicyPlan, name: str) -> str:
