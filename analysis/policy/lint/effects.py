@@ -39,11 +39,13 @@ class Effect:
     Attributes:
         denied: directions that it meant to open somewhat, and in which nothing is let through.
         dns_blocked: its pods may open some connections, and DNS is not among them.
+        dns_forgotten: no rule is about DNS, not even one of those that never match.
     """
 
     policy: Policy
     denied: tuple[Direction, ...]
     dns_blocked: bool
+    dns_forgotten: bool
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class _View:
 
     def meets(self, other: _View) -> bool:
         """Whether some pod may be selected by both. Across products that is taken for granted."""
-        if self is other:
-            return True
+        if self is other or self.policy.cluster != other.policy.cluster:
+            return self is other
         if isinstance(self.subject, CalicoSelector) and isinstance(other.subject, CalicoSelector):
             return satisfiable(both(self.subject, other.subject)) is not False
         if isinstance(self.subject, tuple) and isinstance(other.subject, tuple):
@@ -77,12 +79,12 @@ class _View:
         return any(each.works and each.direction is direction and (each.dns or not dns) for each in self.openings)
 
 
-def effects(world: World, dead: Collection[str]) -> Iterator[Effect]:
+def effects(world: World, dead: Collection[tuple[str, str]]) -> Iterator[Effect]:
     """What the world's policies come to, those of which something is to be said.
 
     Args:
         world: of manifests.
-        dead: names of the rules that never match.
+        dead: cluster and name of the rules that never match.
     """
     views = [view for policy in world.policies for view in _views(policy, world, dead)]
     for view in views:
@@ -97,23 +99,24 @@ def effects(world: World, dead: Collection[str]) -> Iterator[Effect]:
             other.opens(Direction.EGRESS, dns=True) and other.meets(view) for other in views
         )
         if denied or dns_blocked:
-            yield Effect(view.policy, denied, dns_blocked)
+            forgotten = not any(each.dns for each in view.openings if each.direction is Direction.EGRESS)
+            yield Effect(view.policy, denied, dns_blocked, forgotten)
 
 
-def _views(policy: Policy, world: World, dead: Collection[str]) -> Iterator[_View]:
+def _views(policy: Policy, world: World, dead: Collection[tuple[str, str]]) -> Iterator[_View]:
     if policy.kind in _CALICO_KINDS:
         yield from _of_calico(policy, dead)
     elif policy.kind is PolicyKind.KUBERNETES_NETWORK_POLICY:
-        yield _of_unit(kubernetes.unit_of(policy, policy.cluster), policy.cluster, dead)
+        yield _of_unit(kubernetes.unit_of(policy, policy.cluster), dead)
     elif policy.kind in _CILIUM_KINDS:
-        yield from (_of_unit(unit, policy.cluster, dead) for unit in units_of(policy, policy.cluster, world))
+        yield from (_of_unit(unit, dead) for unit in units_of(policy, policy.cluster, world))
 
 
-def _of_calico(policy: Policy, dead: Collection[str]) -> Iterator[_View]:
+def _of_calico(policy: Policy, dead: Collection[tuple[str, str]]) -> Iterator[_View]:
     read = calico_rules.read_policy(policy)
     if read.is_normal:
         openings = tuple(
-            _Opening(direction, rule.name not in dead, _asks_dns(rule))
+            _Opening(direction, (policy.cluster, rule.name) not in dead, _asks_dns(rule))
             for direction, rules in read.rules.items()
             for rule in rules
             if rule.action in (calico_rules.Action.ALLOW, calico_rules.Action.PASS)
@@ -128,9 +131,10 @@ def _asks_dns(rule: calico_rules.Rule) -> bool:
     return rule.destination.ports is not None or known is None or known.matches(_CALICO_DNS)
 
 
-def _of_unit(unit: Unit, cluster: str, dead: Collection[str]) -> _View:
+def _of_unit(unit: Unit, dead: Collection[tuple[str, str]]) -> _View:
+    cluster = unit.policy.cluster
     openings = tuple(
-        _Opening(rule.direction, rule.path not in dead, _lets_dns(rule.ports, rule.peers, cluster))
+        _Opening(rule.direction, (cluster, rule.path) not in dead, _lets_dns(rule.ports, rule.peers, cluster))
         for rule in unit.rules
         if not rule.deny and not rule.hollow
     )

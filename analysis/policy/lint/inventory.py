@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
@@ -24,8 +24,8 @@ class PodInventory:
     """Pods, and the labels that they inherit; everything is of the cluster "" (its manifests have none either)."""
 
     endpoints: tuple[Endpoint, ...] = ()
-    namespaces: Mapping[tuple[str, str], Mapping[str, str]] | None = None
-    service_accounts: Mapping[tuple[str, str, str], Mapping[str, str]] | None = None
+    namespaces: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    service_accounts: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_inventory(text: str) -> PodInventory:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from textwrap import wrap
 from urllib.parse import quote
 
@@ -17,6 +16,7 @@ from analysis.words import count, listed
 _WIDTH = 110
 _INDENT = "  "
 _HARD_BLANK = "\N{NO-BREAK SPACE}"
+_WORD = re.compile(r"[a-z]+(?=[ ,:]|$)")
 _QUOTED = re.compile("`[^`]*`")
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -57,7 +57,10 @@ COLOURED = Palette("\x1b[31;1m", "\x1b[33;1m", "\x1b[36m", "\x1b[1m", "\x1b[2m",
 def as_text(linted: Linted, palette: Palette = PLAIN) -> str:
     """For people: by file and object, findings of one cause as one."""
     lines: list[str] = []
-    for (file, title), group in groupby(sorted(linted.findings, key=_by_object), _by_object):
+    by_object: dict[tuple[str, str], list[Finding]] = {}
+    for each in linted.findings:
+        by_object.setdefault((each.file, each.object), []).append(each)
+    for (file, title), group in by_object.items():
         if lines:
             lines.append("")
         lines.append(f"{palette.strong}{file}{palette.end}{f': {title}' if title else ''}")
@@ -127,10 +130,6 @@ def as_sarif(linted: Linted) -> str:
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": runs}, indent=2)
 
 
-def _by_object(each: Finding) -> tuple[str, str]:
-    return each.file, each.object
-
-
 def _alike(group: Iterable[Finding]) -> list[list[Finding]]:
     """Findings that one cause has, in the order of the first of each."""
     causes: dict[tuple[str, str, str], list[Finding]] = {}
@@ -180,7 +179,8 @@ def _one_line(each: Finding) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """As a sentence begins, unless it begins with a name."""
+    return text[:1].upper() + text[1:] if _WORD.match(text) else text
 
 
 def _summary(linted: Linted) -> str:

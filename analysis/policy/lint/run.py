@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,12 +18,13 @@ from analysis.policy.lint.findings import CHECKS, Finding, Level, finding
 from analysis.policy.lint.hints import meant_instead
 from analysis.policy.lint.inventory import PodInventory
 from analysis.policy.lint.manifests import FieldPath, Manifest
-from analysis.policy.model import DeadRule, Direction, Engine, Policy
+from analysis.policy.model import DeadRule, Direction, Engine, Policy, PolicyKind, World
 from analysis.policy.read import CALICO_GROUPS, CILIUM_GROUP, ENFORCED, ApiObject, world_from
 from analysis.words import listed
 
 _GROUPS = {version.rpartition("/")[0] for version, _ in KINDS}
 _KINDS = {kind for _, kind in KINDS}
+_OF_CALICO = (PolicyKind.GLOBAL_NETWORK_POLICY, PolicyKind.NETWORK_POLICY)
 _BY_POLICY = {"direction-not-in-types", "staged-not-enforced"}
 """What a look at the object itself tells better than the rules do."""
 
@@ -84,9 +86,8 @@ def _version(manifest: Manifest) -> tuple[str, str]:
 def _of_object(manifest: Manifest) -> Iterator[Finding]:
     version, kind = _version(manifest)
     for path in manifest.twice:
-        yield _at(
-            manifest, Complaint(path, f"{_dotted(path)} stands twice here; only the last counts", "", "repeated-field")
-        )
+        message = f"{_dotted(path)} is written twice; only the last one counts"
+        yield _at(manifest, Complaint(path, message, check="repeated-field"))
     if (version, kind) not in KINDS:
         yield from (_at(manifest, each) for each in _strange_version(version, kind))
         return
@@ -130,22 +131,26 @@ def _complaints(document: Mapping[str, Any], read: ApiObject) -> Iterator[Compla
 def _of_rules(manifests: list[Manifest], inventory: PodInventory) -> Iterator[Finding]:
     objects = list(_in_clusters(manifests))
     for engine, members in _engines([read for read, _ in objects]).items():
-        world = world_from(
-            engine,
-            members,
-            endpoints=inventory.endpoints,
-            namespaces=inventory.namespaces,
-            service_accounts=inventory.service_accounts,
-        )
-        sources = {(policy.cluster, policy.path): policy for policy in world.policies}
+        world = world_from(engine, members)
+        policies = {(policy.cluster, policy.path): policy for policy in world.policies}
         by_source = {read.source: manifest for read, manifest in objects}
-        dead = dead_rules(world)
-        for each in dead:
-            policy = _policy_of(each, sources)
+        always = {(each.cluster, each.rule): each for each in dead_rules(world)}
+        today = {(each.cluster, each.rule): each for each in dead_rules(_inhabited(world, inventory))}
+        for key, each in (today | always).items():
+            policy = _policy_of(key, policies)
             if each.reason not in _BY_POLICY and each.reason in CHECKS:
                 yield _dead(each, policy, by_source[policy.source])
-        for effect in effects(world, {each.rule for each in dead}):
+        for effect in effects(world, always):
             yield from _effect(effect, by_source[effect.policy.source])
+
+
+def _inhabited(world: World, inventory: PodInventory) -> World:
+    return replace(
+        world,
+        endpoints=inventory.endpoints,
+        namespaces=inventory.namespaces,
+        service_accounts=inventory.service_accounts,
+    )
 
 
 def _in_clusters(manifests: list[Manifest]) -> Iterator[tuple[ApiObject, Manifest]]:
@@ -175,11 +180,12 @@ def _engines(objects: list[ApiObject]) -> dict[Engine, list[ApiObject]]:
     return found
 
 
-def _policy_of(dead: DeadRule, sources: Mapping[tuple[str, str], Policy]) -> Policy:
-    path = dead.rule
-    while (dead.cluster, path) not in sources:
+def _policy_of(rule: tuple[str, str], policies: Mapping[tuple[str, str], Policy]) -> Policy:
+    """The policy that a rule is of, by its cluster and its name."""
+    cluster, path = rule
+    while (cluster, path) not in policies:
         path = path.rpartition("/")[0]
-    return sources[dead.cluster, path]
+    return policies[cluster, path]
 
 
 def _dead(dead: DeadRule, policy: Policy, manifest: Manifest) -> Finding:
@@ -192,6 +198,8 @@ def _dead(dead: DeadRule, policy: Policy, manifest: Manifest) -> Finding:
     remedy = meant_instead(rule or {}) if dead.reason == "unsatisfiable-selector" else ""
     # That it is a source which nobody is, or a destination, the rule's own line tells.
     message = dead.explanation.rpartition(" is nobody, ever: ")[2]
+    own_rule = rf"{re.escape(policy.path)}/(\w+)/(\d+)"
+    message = re.sub(own_rule, lambda name: f"{name[1]} rule {int(name[2]) + 1}", message)
     found = _at(manifest, Complaint(where, message, remedy, dead.reason))
     return replace(found, place=f"{where[-2]} rule {where[-1] + 1}")
 
@@ -228,11 +236,18 @@ def _effect(effect: Effect, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _what_is_needed(effect: Effect) -> str:
-    """Rules that a corrected selector alone does not bring."""
-    needs = ["pods of the same region", "clients"] if Direction.INGRESS in effect.denied else []
-    needs += ["DNS (UDP and TCP 53 to kube-dns)"] if Direction.EGRESS in effect.denied else []
-    remedy = f"To correct the selectors is not enough: {listed(needs)} need rules of their own."
-    if effect.policy.kind.value in ("gnp", "np"):
+    """Rules that mended selectors alone do not bring."""
+    if Direction.EGRESS in effect.denied and effect.dns_forgotten:
+        remedy = (
+            "To mend its rules is not enough: DNS needs a rule of its own (UDP and TCP 53 to kube-dns), and so do pods "
+            "of the same region and clients, where they are meant to get through."
+        )
+    else:
+        remedy = (
+            "To mend its rules may not be enough: pods of the same region and clients need rules of their own, where "
+            "they are meant to get through."
+        )
+    if effect.policy.kind in _OF_CALICO:
         remedy += " And Calico knows pods of other clusters only by federation or by a labelled GlobalNetworkSet."
     return remedy
 
