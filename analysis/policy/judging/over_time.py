@@ -67,9 +67,8 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
     ]
     never_open = [tried for tried in flows if _unlabelled(tried) and tried.fate is not Fate.PASSED]
     required: dict[Hashable, str] = {
-        (region.name, way): f"a pod of {region.name} {words}"
-        for region in plan.regions
-        for way, words in ((Way.LABELLED_LATER, "that gets its label later"), (Way.AFTER_RESTART, "made anew"))
+        Way.LABELLED_LATER: "a pod that gets its label later",
+        Way.AFTER_RESTART: "a pod made anew",
     }
     return conclude(
         expected="policy holds for every new connection to a pod, from the moment that it has its label",
@@ -83,7 +82,7 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
             *gaps_of(enforcement),
             *(open_question(group) for group in by_pair(doubtful).values()),
             *(_never_open(group) for group in by_pair(never_open).values()),
-            *untried(required, {(tried.target.region, tried.trial.way) for tried in flows}),
+            *untried(required, {tried.trial.way for tried in flows}),
         ],
         warnings=tuple(_established(enforcement)),
         remedy="see whether the node's agent follows changes of labels and new pods",
