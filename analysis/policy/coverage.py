@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from analysis.policy.calico_rules import ALL_ICMP, Rule, Side
 from analysis.policy.intervals import IntervalSet
+from analysis.policy.label_index import LabelIndex
 from analysis.policy.ports import ALL_PORTS, EVERY_PORT, Ports
 from analysis.policy.satisfiable import satisfiable_by_objects
 from analysis.policy.terms import All, And, Not, Selector
@@ -21,10 +22,10 @@ class Space(Protocol):
     """One condition: what it lets through."""
 
     def minus(self, other: Any) -> Space | None:
-        """What of it the other does not let through; None when that is nothing."""
+        """What of it the other does not let through, too much rather than too little; None when that is nothing."""
 
-    def overlaps(self, other: Any) -> bool:
-        """Whether something may pass both."""
+    def apart(self, other: Any) -> bool:
+        """Whether the two surely have nothing in common."""
 
 
 Product: TypeAlias = tuple[Space, ...]
@@ -41,9 +42,9 @@ class Bits:
         rest = self.value & ~other.value
         return Bits(rest) if rest else None
 
-    def overlaps(self, other: Bits) -> bool:
-        """Whether both have one in common."""
-        return bool(self.value & other.value)
+    def apart(self, other: Bits) -> bool:
+        """Whether no number is in both."""
+        return not self.value & other.value
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Numbers:
         rest = self.value - other.value
         return Numbers(rest) if rest else None
 
-    def overlaps(self, other: Numbers) -> bool:
-        """Whether both have one in common."""
-        return bool(self.value & other.value)
+    def apart(self, other: Numbers) -> bool:
+        """Whether no number is in both."""
+        return not self.value & other.value
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class PortChoice:
         rest = Ports(self.value.numbers - other.value.numbers, names)
         return PortChoice(rest) if rest else None
 
-    def overlaps(self, other: PortChoice) -> bool:
-        """Whether a number is in both, or could be for all that the names tell."""
-        return bool(self.value.names or other.value.names or self.value.numbers & other.value.numbers)
+    def apart(self, other: PortChoice) -> bool:
+        """Whether no number is in both, where names do not leave that open."""
+        return not (self.value.names or other.value.names or self.value.numbers & other.value.numbers)
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,28 @@ class Bearers:
     Attributes:
         known: what one who is known there matches.
         unknown: addresses of nobody known are among them.
+        today: the bits of those who match now: where these tell two sets apart, nothing needs to be proven.
     """
 
     known: Selector
     unknown: bool = False
+    today: int = 0
 
     def minus(self, other: Bearers) -> Bearers | None:
-        """Those that the other does not mean. Two may be known by one address, so nothing more can be said."""
+        """Those that the other does not mean."""
         unknown = self.unknown and not other.unknown
         if isinstance(other.known, All):
             return Bearers(Not(other.known), unknown) if unknown else None
-        rest = And((self.known, Not(other.known)))
-        if not unknown and satisfiable_by_objects(rest) is False:
-            return None
-        return self if satisfiable_by_objects(And((self.known, other.known))) is False else Bearers(rest, unknown)
+        left = Bearers(And((self.known, Not(other.known))), unknown, self.today & ~other.today)
+        if unknown or left.today or satisfiable_by_objects(left.known) is not False:
+            return self if self.apart(other) else left
+        return None
 
-    def overlaps(self, other: Bearers) -> bool:
-        """Always possible, by the same token."""
-        return True
+    def apart(self, other: Bearers) -> bool:
+        """Whether nobody can be meant by both."""
+        if (self.unknown and other.unknown) or self.today & other.today:
+            return False
+        return satisfiable_by_objects(And((self.known, other.known))) is False
 
 
 @dataclass(frozen=True)
@@ -116,35 +121,63 @@ class Conditions:
         """Nothing, when the other asks for no more than this one does."""
         return None if other.names <= self.names else self
 
-    def overlaps(self, other: Conditions) -> bool:
-        """Always possible."""
-        return True
+    def apart(self, other: Conditions) -> bool:
+        """Never for sure."""
+        return False
 
 
-def product_of(rule: Rule, subjects: Space) -> Product:
+def product_of(rule: Rule, subjects: Space, index: LabelIndex) -> Product:
     """All that a rule matches, for those endpoints."""
     return (
         subjects,
-        Bits(rule.protocols),
-        Numbers(ALL_ICMP if rule.icmp is None else rule.icmp),
-        *_of_side(rule.source),
-        *_of_side(rule.destination),
-        Conditions(frozenset(_conditions("from", rule.source) | _conditions("to", rule.destination))),
+        _bearers(rule.source, index),
+        _bearers(rule.destination, index),
+        *_of_packet(rule),
     )
+
+
+def product_of_today(rule: Rule, subjects: Space, index: LabelIndex) -> Product:
+    """The same over those who are known today and one more who is not: quick to reckon with, and no proof for later."""
+    return subjects, _members(rule.source, index), _members(rule.destination, index), *_of_packet(rule)
 
 
 def difference(product: Product, other: Product) -> list[Product]:
     """What is left of a product: the product itself where the two have nothing in common."""
-    if not all(mine.overlaps(its) for mine, its in zip(product, other, strict=True)):
-        return [product]
-    rests = (mine.minus(its) for mine, its in zip(product, other, strict=True))
-    return [(*product[:place], rest, *product[place + 1 :]) for place, rest in enumerate(rests) if rest is not None]
+    parts: list[Product] = []
+    for place, (mine, its) in enumerate(zip(product, other, strict=True)):
+        rest = mine.minus(its)
+        if rest == mine:  # nothing in common, so all of it is left
+            return [product]
+        if rest is not None:
+            parts.append((*product[:place], rest, *product[place + 1 :]))
+    return parts
 
 
-def _of_side(side: Side) -> Product:
+def _of_packet(rule: Rule) -> Product:
+    return (
+        Bits(rule.protocols),
+        Numbers(rule.source.nets),
+        Numbers(rule.destination.nets),
+        PortChoice(_ports(rule.source)),
+        PortChoice(_ports(rule.destination)),
+        Numbers(ALL_ICMP if rule.icmp is None else rule.icmp),
+        Conditions(frozenset(_conditions("from", rule.source) | _conditions("to", rule.destination))),
+    )
+
+
+def _ports(side: Side) -> Ports:
+    ports = side.ports or EVERY_PORT
+    return Ports(side.numbers, ports.names) if side.not_ports else ports
+
+
+def _bearers(side: Side, index: LabelIndex) -> Bearers:
     known = side.peer.known
-    ports = (side.ports or EVERY_PORT) if not side.not_ports else Ports(side.numbers, (side.ports or EVERY_PORT).names)
-    return (Bearers(All(), unknown=True) if known is None else Bearers(known), Numbers(side.nets), PortChoice(ports))
+    return Bearers(All(), True, index.everything) if known is None else Bearers(known, today=index.select(known))
+
+
+def _members(side: Side, index: LabelIndex) -> Bits:
+    nobody = index.everything + 1
+    return Bits(index.everything | nobody if side.peer.known is None else index.select(side.peer.known))
 
 
 def _conditions(way: str, side: Side) -> set[str]:

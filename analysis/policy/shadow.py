@@ -7,15 +7,16 @@ when nothing of its own set reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from analysis.policy.calico_rules import Action, CalicoPolicy, Rule
 from analysis.policy.calico_view import ClusterView, TierPolicies
-from analysis.policy.coverage import Bearers, Bits, Product, Space, difference, product_of
+from analysis.policy.coverage import Bearers, Bits, Product, Space, difference, product_of, product_of_today
 from analysis.policy.model import Direction
 
-PRODUCTS = 200
+PARTS = 64
 """Parts of a rule's set that are followed; a rule whose set falls into more is not called dead."""
 
 _IPV4 = 4
@@ -35,16 +36,23 @@ class Shadows:
             (tier, [(policy, self._subjects(policy)) for policy in tier.policies if not policy.is_staged])
             for tier in view.tiers
         ]
+        self._today: dict[int, Product] = {}
 
     def over(self, policy: CalicoPolicy, rule: Rule) -> tuple[str, ...]:
         """What leaves nothing to a rule: one rule alone if there is such a one, else all that take part.
 
         Empty for a rule that something reaches, as far as can be told.
         """
-        walk = _Walk(product_of(rule, self._subjects(policy)))
+        before = list(self._tiers_before(policy, rule.direction))
+        if self._inhabited and not self._reckon(policy, rule, before, self._product_today):
+            return ()  # somebody who is there today reaches it
+        return self._reckon(policy, rule, before, self._product)
+
+    def _reckon(self, policy: CalicoPolicy, rule: Rule, before: list[_Stretch], product: _Reading) -> tuple[str, ...]:
+        walk = _Walk(product(rule, self._subjects(policy)))
         try:
-            for tier, entries in self._tiers_before(policy, rule.direction):
-                if self._ask(walk, tier, entries, rule):
+            for tier, entries in before:
+                if self._ask(walk, tier, entries, rule, product):
                     break
                 if not walk.rest:
                     return walk.shadows
@@ -52,26 +60,28 @@ class Shadows:
             return ()
         return () if walk.rest else walk.shadows
 
-    def _ask(self, walk: _Walk, tier: TierPolicies, entries: list[tuple[CalicoPolicy, Space]], until: Rule) -> bool:
-        """Lets the set walk through a tier; True once it has come to its own rule."""
+    def _ask(self, walk: _Walk, tier: TierPolicies, entries: list[_Entry], until: Rule, product: _Reading) -> bool:
+        """Lets the set walk through a tier; True once it has come to its own rule, or nothing is left of it."""
         passed: list[Product] = []
         for policy, subjects in entries:
             for rule in policy.rules[until.direction]:
                 if rule is until:
                     return True
-                if rule.action is not Action.LOG and _IPV4 in rule.families and not (rule.ignored or rule.layer_7):
-                    matched = walk.meet(rule.name, product_of(rule, subjects))
-                    if rule.action is Action.PASS:
-                        passed += matched
+                if rule.action is Action.LOG or _IPV4 not in rule.families or rule.ignored or rule.layer_7:
+                    continue
+                other = product(rule, subjects)
+                if rule.action is Action.PASS:
+                    passed += walk.meeting(other)
+                walk.meet(rule.name, other)
+                if not walk.rest and not passed:
+                    return True
         if tier.drops:
             for _, subjects in entries:
                 walk.end(f"tier/{tier.name}/end", subjects)
         walk.rest += passed
         return False
 
-    def _tiers_before(
-        self, policy: CalicoPolicy, direction: Direction
-    ) -> Iterator[tuple[TierPolicies, list[tuple[CalicoPolicy, Space]]]]:
+    def _tiers_before(self, policy: CalicoPolicy, direction: Direction) -> Iterator[_Stretch]:
         """The tiers up to that of the policy, with what acts where it acts and on some that it selects."""
         own = self._subjects(policy)
         stage = policy.untracked, policy.pre_dnat
@@ -82,7 +92,7 @@ class Shadows:
                 if direction in each.types
                 and (each.untracked, each.pre_dnat) == stage
                 and (each.on_forward or not policy.on_forward)
-                and own.overlaps(subjects)
+                and not own.apart(subjects)
             ]
             if chosen:
                 yield (tier if policy.is_normal else replace(tier, drops=False)), chosen
@@ -92,6 +102,19 @@ class Shadows:
     def _subjects(self, policy: CalicoPolicy) -> Space:
         """Whom a policy selects: today's endpoints, or whatever its selector could mean where none are known."""
         return Bits(self._view.selected(policy)) if self._inhabited else Bearers(policy.selector)
+
+    def _product(self, rule: Rule, subjects: Space) -> Product:
+        return product_of(rule, subjects, self._view.index)
+
+    def _product_today(self, rule: Rule, subjects: Space) -> Product:
+        if id(rule) not in self._today:
+            self._today[id(rule)] = product_of_today(rule, subjects, self._view.index)
+        return self._today[id(rule)]
+
+
+_Entry: TypeAlias = tuple[CalicoPolicy, Space]
+_Stretch: TypeAlias = tuple[TierPolicies, list[_Entry]]
+_Reading: TypeAlias = Callable[[Rule, Space], Product]
 
 
 @dataclass
@@ -110,9 +133,14 @@ class _Walk:
         alone = next((name for name, enough in self._met.items() if enough), None)
         return (alone,) if alone else tuple(self._met)
 
-    def meet(self, name: str, other: Product) -> list[Product]:
-        """Takes away what a rule matches, and tells of which parts that was."""
-        return self._take(name, [difference(part, other) for part in self.rest], difference(self.origin, other))
+    def meeting(self, other: Product) -> list[Product]:
+        """The parts in which a rule may match something."""
+        return [part for part in self.rest if not any(mine.apart(its) for mine, its in zip(part, other, strict=True))]
+
+    def meet(self, name: str, other: Product) -> None:
+        """Takes away what a rule matches."""
+        rests = [difference(part, other) for part in self.rest]
+        self._take(name, rests, lambda: difference(self.origin, other))
 
     def end(self, name: str, subjects: Space) -> None:
         """Takes away what belongs to those endpoints."""
@@ -121,13 +149,11 @@ class _Walk:
             rest = part[0].minus(subjects)
             return [] if rest is None else [(rest, *part[1:])]
 
-        self._take(name, [without(part) for part in self.rest], without(self.origin))
+        self._take(name, [without(part) for part in self.rest], lambda: without(self.origin))
 
-    def _take(self, name: str, rests: list[list[Product]], of_origin: list[Product]) -> list[Product]:
-        touched = [part for part, rest in zip(self.rest, rests, strict=True) if rest != [part]]
-        if touched:
-            self._met[name] = self._met.get(name, False) or not of_origin
-        self.rest = [part for rest in rests for part in rest]
-        if len(self.rest) > PRODUCTS:
-            raise TooManyPartsError
-        return touched
+    def _take(self, name: str, rests: list[list[Product]], of_origin: Callable[[], list[Product]]) -> None:
+        if any(rest != [part] for part, rest in zip(self.rest, rests, strict=True)):
+            self._met[name] = self._met.get(name, False) or not of_origin()
+            self.rest = [part for rest in rests for part in rest]
+            if len(self.rest) > PARTS:
+                raise TooManyPartsError
