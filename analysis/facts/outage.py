@@ -26,6 +26,9 @@ class Moment(str, Enum):
     HEALING = "healing"
     """The first healing command was about to be given."""
 
+    REST = "rest"
+    """Of several lost regions one had returned, and the others were about to. Missing where all came at once."""
+
     HEALED = "healed"
     """All healing commands had been given."""
 

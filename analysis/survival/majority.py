@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.facts.database import Database
 from analysis.facts.outage import Moment, Outage
 from analysis.fleet import OutageMode
-from analysis.history.operation import Operation, Result
+from analysis.history.operation import Result
 from analysis.plan import Plan
 from analysis.survival.outages import of_modes, told, too_little, unknown_of
 from analysis.survival.recovery import history_findings
@@ -197,23 +197,27 @@ def _readiness(outage: Outage, region: str) -> tuple[list[Finding], list[Finding
 
 
 def _returned(outage: Outage, region: str, limit: float) -> tuple[list[Finding], list[Finding]]:
-    """Whether writes of that region were acknowledged in time after the healing: deviations, gaps."""
-    healed, ended = outage.at(Moment.HEALED), outage.at(Moment.ENDED)
-    if healed is None or ended is None:
+    """Whether writes of that region were acknowledged in time after the healing: deviations, gaps.
+
+    Where one of the lost regions came back first, they must have been with that one alone.
+    """
+    rest = outage.at(Moment.REST)
+    since, until = outage.at(Moment.HEALING if rest else Moment.HEALED), rest or outage.at(Moment.ENDED)
+    if since is None or until is None:
         return [], []
-    writes = operations_of(outage, region, Work.WRITES)
-    after: list[Operation] = [write for write in writes if write.result is Result.OK and write.completed >= healed]
-    subject, expected = f"{outage.name}: writes in {region}", f"served again within {limit:g} s of the healing"
+    tried = [write for write in operations_of(outage, region, Work.WRITES) if since <= write.completed < until]
+    after = [write for write in tried if write.result is Result.OK]
+    when = "the return of one region" if rest else "the healing"
+    subject, expected = f"{outage.name}: writes in {region}", f"served again within {limit:g} s of {when}"
     if not after:
-        seen = f"not served for {ended - healed:.1f} s after it"
-        tried = [write for write in writes if write.completed >= healed]
+        seen = f"not served for {until - since:.1f} s after it"
         finding = Finding(subject, expected, f"{seen} ({errors(tried)})")
-        return ([finding], []) if ended - healed >= limit else ([], [finding])
-    waited = after[0].completed - healed
+        return ([finding], []) if until - since >= limit else ([], [finding])
+    waited = after[0].completed - since
     if waited > limit:
         return [Finding(subject, expected, f"served after {waited:.1f} s")], []
     if len(after) < ENOUGH:
-        return [], [Finding(subject, expected, f"only {count(len(after), 'acknowledgement')} after the healing")]
+        return [], [Finding(subject, expected, f"only {count(len(after), 'acknowledgement')} after it")]
     return [], []
 
 

@@ -56,6 +56,7 @@ class LabRemedy:
         netns: the network namespace that it runs in; "" for the lab's management network.
         script: for `sh -eu`.
         words: what it does, for people.
+        region: which region has all its own again when this and all others of it are done; "" for none.
     """
 
     kind: ClassVar[str] = "lab"
@@ -64,6 +65,7 @@ class LabRemedy:
     netns: str
     script: str
     words: str
+    region: str = ""
 
     def apply(self) -> str:
         """Run the script; when the lab is no more, neither is its outage. Raises OutageError."""
@@ -149,7 +151,9 @@ class LabOutages:
 
         return Course(
             tuple(
-                self._remedy(region.router, f"{_links(region, 'up')}{_NO_TABLE}", f"{region.name}: all links up")
+                self._remedy(
+                    region.router, f"{_links(region, 'up')}{_NO_TABLE}", f"{region.name}: all links up", region.name
+                )
                 for region in regions
             ),
             harm,
@@ -167,7 +171,7 @@ class LabOutages:
 
         return Course(
             tuple(
-                self._remedy(region.router, _NO_TABLE, f"{region.name}: its router drops nothing any more")
+                self._remedy(region.router, _NO_TABLE, f"{region.name}: its router drops nothing any more", region.name)
                 for region in regions
             ),
             harm,
@@ -265,8 +269,8 @@ class LabOutages:
         """How the network namespaces of the region's database pods begin, those of its stores among them."""
         return f"{region.name}.{self._plan.namespace(region.name)}."
 
-    def _remedy(self, place: str, script: str, words: str) -> LabRemedy:
-        return LabRemedy(str(self._lab.folder.path), place, script, words)
+    def _remedy(self, place: str, script: str, words: str, region: str = "") -> LabRemedy:
+        return LabRemedy(str(self._lab.folder.path), place, script, words, region)
 
     def _run(self, place: str, script: str) -> None:
         run_script(self._lab, place, script)

@@ -54,6 +54,13 @@ class Outages(Protocol):
             OutageError: it could not be made. What had been done is healed.
         """
 
+    def give_back(self, region: str) -> tuple[str, ...]:
+        """Put one of several lost regions back, and return what was healed, in words; the others stay lost until then.
+
+        Raises:
+            OutageError: it could not be put back.
+        """
+
     def heal(self) -> tuple[str, ...]:
         """Put everything back that the journal holds, and return what was healed, in words; nothing to do is fine.
 

@@ -106,8 +106,11 @@ class Journal:
             return error.what
         return str(entry) if entry else ""
 
-    def heal(self) -> tuple[str, ...]:
+    def heal(self, region: str = "") -> tuple[str, ...]:
         """Apply every remedy that the journal holds, then remove it. One that fails does not keep the others from it.
+
+        Args:
+            region: apply only what gives that region back; the rest stays in the journal.
 
         Returns:
             what was done, in words.
@@ -126,20 +129,26 @@ class Journal:
                 remedy=f"wait until process {entry.owner.pid} has ended, or end it: it heals then, or you may",
             )
         healed, failed, errors = [], [], []
+        left = [each for each in entry.remedies if region not in ("", each.region)]
         for each in entry.remedies:
+            if each in left:
+                continue
             try:
                 healed.append(each.apply())
             except OutageError as error:
                 failed.append(each)
                 errors.append(str(error))
+        if failed or left:
+            self._store(replace(entry, remedies=(*failed, *left)))
         if failed:
-            self._store(replace(entry, remedies=tuple(failed)))
             raise OutageError(
                 f"{entry.outage} could not be healed",
                 where=entry.environment,
                 observed="; ".join(errors),
                 remedy=f"python -m provision heal {entry.environment} tries again what is left",
             )
+        if left:
+            return tuple(healed)
         self.path.unlink(missing_ok=True)
         _sync_folder(self.path.parent)
         return (f"{entry.outage}: over", *healed)

@@ -88,6 +88,10 @@ class JournaledOutages:
         finally:
             self._handle_endings_as_before()
 
+    def give_back(self, region: str) -> tuple[str, ...]:
+        """Put back what makes one of several lost regions; see `provision.outages.Outages`."""
+        return self._journal.heal(region)
+
     def _raise_on_endings(self) -> None:
         """From now on a signal that would end this process on the spot unwinds it, as Ctrl-C does."""
         if threading.current_thread() is threading.main_thread():

@@ -18,9 +18,17 @@ KINDS = {
 
 
 class Remedy(Protocol):
-    """Undoes one part of an outage."""
+    """Undoes one part of an outage.
+
+    Attributes:
+        region: the region that it gives back, with others of the same; "" for none.
+    """
 
     kind: ClassVar[str]
+
+    @property
+    def region(self) -> str:
+        """See above."""
 
     def apply(self) -> str:
         """Undo it and see that it is undone; done already is fine. Returns what was done, in words.

@@ -21,12 +21,16 @@ from provision.provider import allow_disruption
 ORDER = OutageOrder(OutageMode.ISOLATION, ("us-east-1",))
 
 
+EAST, WEST = "us-east-1", "us-west-1"
+
+
 @dataclass(frozen=True)
 class Deleted:
     """The damage is a file; to heal is to delete it, which a folder in its place prevents."""
 
     kind: ClassVar[str] = "deleted"
     path: str
+    region: str = ""
 
     def apply(self):
         try:
@@ -106,6 +110,20 @@ def test_only_its_owner_can_read_the_journal(outages, fleet):
     assert journal_of(fleet).path.stat().st_mode & 0o777 == 0o600
     assert journal_of(fleet).path.parent.stat().st_mode & 0o777 == 0o700
     outages.heal()
+
+
+def test_one_of_two_regions_is_given_back_and_the_other_stays_lost(fleet, damage, tmp_path):
+    other = tmp_path / "other"
+    remedies = (Deleted(str(damage), EAST), Deleted(str(other), WEST), Deleted(str(tmp_path / "timer")))
+    course = Course(remedies, lambda: (damage.touch(), other.touch(), ())[-1])
+    outages = JournaledOutages(fleet, {ORDER.mode: lambda order: course})
+    outages.begin(ORDER)
+    assert outages.give_back(EAST) == (f"{damage} deleted",)
+    assert other.exists()
+    assert journal_of(fleet).read().remedies == remedies[1:]
+    outages.heal()
+    assert not other.exists()
+    assert journal_of(fleet).read() is None
 
 
 def test_healing_twice_is_fine(outages, fleet, damage):

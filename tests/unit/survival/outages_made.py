@@ -83,7 +83,15 @@ def outage(
         wall=1_800_000_000.0,
         events=tuple(
             Event(moment, at)
-            for moment, at in zip(Moment, (STEADY, BEGUN, EFFECTIVE, HEALING, HEALED, WHOLE, ENDED), strict=True)
+            for moment, at in {
+                Moment.STEADY: STEADY,
+                Moment.BEGUN: BEGUN,
+                Moment.EFFECTIVE: EFFECTIVE,
+                Moment.HEALING: HEALING,
+                Moment.HEALED: HEALED,
+                Moment.WHOLE: WHOLE,
+                Moment.ENDED: ENDED,
+            }.items()
         ),
         operations=tuple(operations),
         finals=finals,

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.facts import Gap
 from analysis.facts.database import Placement, Replica, SurvivalGoal
-from analysis.facts.outage import Moment, PathSample, PodEnd
+from analysis.facts.outage import Event, Moment, PathSample, PodEnd
 from analysis.fleet import OutageMode
 from analysis.history.operation import Act, Result
 from analysis.survival.majority import judge_no_split_brain, judge_pod_each, judge_two_regions
@@ -66,6 +66,14 @@ def silent(region, since=0.0, until=1000.0, act=None):
         if operation.region == region and since <= operation.invoked < until and (act is None or operation.act is act)
         else operation
     )
+
+
+def one_first(served):
+    """Two regions are lost; one returns at 50 s, the other at 60 s, and clients are served from that moment on."""
+    both = outage(OutageMode.POWER, (A, B), away=dict.fromkeys(REGIONS, (10.2, served)))
+    times = {Moment.HEALED: 60.5, Moment.WHOLE: 63.0}
+    events = [replace(event, at=times.get(event.moment, event.at)) for event in both.events]
+    return replace(both, events=(*events, Event(Moment.REST, 60.0)))
 
 
 def waiting(region, since, until):
@@ -330,6 +338,14 @@ class TestNothingLost:
 
 
 class TestTwoRegions:
+    def test_the_return_of_one_suffices(self):
+        assert judge_two_regions(PLAN, [one_first(52.0)]).outcome is MET
+
+    def test_it_takes_the_return_of_both(self):
+        late = one_first(62.0)
+        assert judge_two_regions(quick(rejoin=5), [late]).outcome is VIOLATED
+        assert judge_two_regions(PLAN, [late]).outcome is INCONCLUSIVE
+
     def test_a_write_without_majority(self):
         alone = outage(OutageMode.POWER, (A, B), away={A: MEANWHILE, B: MEANWHILE})
         verdict = judge_two_regions(PLAN, [alone])
