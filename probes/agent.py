@@ -57,7 +57,7 @@ in order, each answers in its place, and one that fails answers {"error": text} 
   that cannot be had are told in `failed`. {"op": "account", "name"} tells of each knock since it was last asked at
   which port it was and from whom, and of datagrams the mark of the batch and the number of the probe.
 - {"op": "hold", "target": [address, port, identity], "every", "seconds"}: keep one connection to a sink and say a byte
-  over it every so often, first telling `\x1eROUND` when it stands; the second in which something was confirmed last.
+  over it every so often, telling `\x1eROUND` each time, until a line is said to it; when something was confirmed last.
 - {"op": "sweep", "address", "ports": [[first, last], ...], "timeout", "window"}: connections to all these TCP ports,
   thousands at once; those that answered with anything, and those of which nothing can be said.
 - {"op": "read", "files": [path, ...]}: what is in small files (the kernel's settings); null for those not there.
@@ -2488,11 +2488,11 @@ def hold(operation: dict[str, Any], end: float) -> dict[str, Any]:
             raise OSError(columns["detail"])
         started = time.monotonic()
         stop = min(end, started + operation["seconds"])
-        sys.stdout.buffer.write(ROUND_MARK + b"[0, 0, []]\n")
-        sys.stdout.buffer.flush()
         sock.setblocking(False)
         confirmed, last, sent = 0, 0.0, 0
         while time.monotonic() < stop:
+            sys.stdout.buffer.write(ROUND_MARK + to_json([time.monotonic(), last, []]) + b"\n")
+            sys.stdout.buffer.flush()
             try:
                 sent += sock.send(b".")
             except BlockingIOError:
@@ -2501,7 +2501,7 @@ def hold(operation: dict[str, Any], end: float) -> dict[str, Any]:
                 return {"seconds": time.monotonic() - started, "last": last, "error_number": error.errno}
             if select.select([0], [], [], operation["every"])[0]:
                 sys.stdin.buffer.readline()
-                stop = min(stop, time.monotonic() + operation["every"])
+                break
             now = tcp_info(sock, "Q", TCP_INFO_BYTES_ACKED)
             if now > confirmed:
                 confirmed, last = now, time.monotonic() - started

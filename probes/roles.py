@@ -67,15 +67,15 @@ class Cast:
 
     Attributes:
         actors: those whose doors are open, region by region; probe pods come last.
+        newcomer: a stranger who may become a pod of the database.
+        leaving: a pod of the database that may go and come again.
         gaps: who is missing, and why.
     """
 
     actors: tuple[Actor, ...]
+    newcomer: Actor | None = None
+    leaving: Actor | None = None
     gaps: tuple[Gap, ...] = ()
-
-    def of(self, region: str, role: str = "", party: Party = Party.ROLE) -> tuple[Actor, ...]:
-        """Those of that role in that region; strangers for `Party.STRANGER`."""
-        return tuple(a for a in self.actors if (a.pod.region, a.role, a.party) == (region, role, party))
 
 
 def ports_to_try(policy: PolicyPlan) -> tuple[int, ...]:
@@ -97,11 +97,11 @@ def cast(mesh: Mesh, probe_set: ProbeSet) -> Iterator[Cast]:
     """
     policy = mesh.fleet.plan.policy
     assert policy is not None
-    wanted = _wanted(mesh.fleet, policy, probe_set)
+    wanted, extras = _wanted(mesh.fleet, policy, probe_set), _extras(mesh.fleet, probe_set)
     try:
-        yield _opened(mesh, policy, probe_set, wanted)
+        yield _opened(mesh, policy, probe_set, wanted, extras)
     finally:
-        remove(mesh, [actor.pod for actor in wanted])
+        remove(mesh, [actor.pod for actor in (*wanted, *extras)])
 
 
 def remove(mesh: Mesh, pods: Sequence[ProbePod]) -> None:
@@ -187,10 +187,27 @@ def _wanted(fleet: Fleet, policy: PolicyPlan, probe_set: ProbeSet) -> list[Actor
     return wanted
 
 
-def _opened(mesh: Mesh, policy: PolicyPlan, probe_set: ProbeSet, wanted: Sequence[Actor]) -> Cast:
+def _extras(fleet: Fleet, probe_set: ProbeSet) -> list[Actor]:
+    """A newcomer and one that leaves, in the first region that has probes."""
+    for region in (handle.region for handle in fleet.clusters):
+        nodes = nodes_of(probe_set, region)
+        if nodes:
+            return [
+                new_actor(fleet, region, nodes[1], "", party=Party.STRANGER),
+                new_actor(fleet, region, nodes[1], DATABASE),
+            ]
+    return []
+
+
+def _opened(
+    mesh: Mesh, policy: PolicyPlan, probe_set: ProbeSet, wanted: Sequence[Actor], extras: Sequence[Actor]
+) -> Cast:
     """Everybody, with open doors."""
     ports = ports_to_try(policy)
-    entered, gaps = enter(mesh, probe_set, wanted, ports)
+    everybody, gaps = enter(mesh, probe_set, [*wanted, *extras], ports)
+    apart = {actor.pod.identity for actor in extras}
+    entered = [actor for actor in everybody if actor.pod.identity not in apart]
+    by_party = {actor.party: actor for actor in everybody if actor.pod.identity in apart}
     if not entered:
         raise ProbeError(gaps[0].error if gaps else "no probe pod runs anywhere, so no pod of a role was placed")
     known = any(role.name == CLIENT for role in policy.roles)
@@ -210,7 +227,7 @@ def _opened(mesh: Mesh, policy: PolicyPlan, probe_set: ProbeSet, wanted: Sequenc
             missing.append(Gap(actor.pod.region, f"doors of {actor.pod.name}", str(doors)))
         else:
             clients.append(replace(actor, doors=doors))
-    return Cast((*entered, *clients), tuple(missing))
+    return Cast((*entered, *clients), by_party.get(Party.STRANGER), by_party.get(Party.ROLE), tuple(missing))
 
 
 def _manifest(fleet: Fleet, policy: PolicyPlan, actor: Actor, run: str, expires: str) -> KubeObject:

@@ -106,12 +106,12 @@ class Scene:
         tried: list[Flow] = []
         for target in database:
             for source in [*database, *strangers, *first, *others]:
-                tried += self._doors(source, target)
+                tried += self.doors(source, target)
             for source in set(clients) - set(first):
-                tried += (flow for flow in self._doors(source, target) if flow.must_pass)
+                tried += (flow for flow in self.doors(source, target) if flow.must_pass)
         for source in database:
             for target in [*strangers, *first]:
-                tried += self._doors(source, target)
+                tried += self.doors(source, target)
             tried += self._beyond(source)
         tried += self._baseline(strangers)
         tried += self._to_members(database, strangers, first, others)
@@ -120,7 +120,7 @@ class Scene:
 
     # --- flows ------------------------------------------------------------------------------------------------------
 
-    def _doors(self, source: int, target: int) -> Iterator[Flow]:
+    def doors(self, source: int, target: int) -> Iterator[Flow]:
         """Every door of the target, and an echo."""
         if source == target:
             return

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from analysis.facts import Enforcement, Gap
 from analysis.fleet import Capability
+from probes.changes import try_changes
 from probes.deploy import ProbeSet
 from probes.flows import try_flows
 from probes.mesh import Mesh
@@ -24,11 +25,13 @@ def observe_enforcement(mesh: Mesh, probe_set: ProbeSet) -> Enforcement:
         return Enforcement((), (), gaps=(Gap("", "flows under policy", "the environment file has no section policy"),))
     with cast(mesh, probe_set) as actors:
         scene = Scene.of(mesh, probe_set, actors)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep") as beside:
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="policy") as beside:
             sweeping = beside.submit(sweep, mesh, scene, SweepWidth(mesh.sweep_width))
+            changing = beside.submit(try_changes, mesh, probe_set, scene, actors)
             tried = try_flows(mesh, scene.sides, scene.flows())
-            swept = sweeping.result()
-    gaps = [*actors.gaps, *scene.gaps, *tried.gaps, *swept.gaps]
+            swept, changes = sweeping.result(), changing.result()
+    gaps = [*actors.gaps, *scene.gaps, *tried.gaps, *swept.gaps, *changes.gaps]
     if not any(protocol == "SCTP" for actor in actors.actors for protocol, _ in actor.doors):
         gaps.append(Gap("", "flows over SCTP", "no kernel here lets a pod listen for it", ("sctp",)))
-    return Enforcement(scene.participants(tried.unwell), tried.trials, swept.sweeps, tuple(gaps))
+    participants = (*scene.participants(tried.unwell), *(side.participant for side in changes.sides))
+    return Enforcement(participants, (*tried.trials, *changes.trials), swept.sweeps, tuple(gaps))
