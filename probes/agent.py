@@ -17,7 +17,7 @@ in order, each answers in its place, and one that fails answers {"error": text} 
 - {"op": "marked", "name", "prefix", "number", "patience"}: the same, as soon as so many marks that begin like that have
   come, at most `patience` seconds later. A mark is a datagram for the listeners that says it is one; none is answered.
 - {"op": "probe", "batches": [...]}: all batches at once, hundreds of probes in flight, one event loop. A batch is
-  {"kind": "icmp|tcp|udp|sctp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
+  {"kind": "icmp|tcp|udp|udp-fragments|sctp|line|knock|dns-tcp|dns-udp", "targets": [[address, port, expected], ...],
   "window", "timeout", "tries", "patience", "source", "ttl", "mark"}. After `patience` failures the rest of a batch is
   not tried. `source` is the address that it is all sent from; `ttl`, for datagrams, how many hops they may take: who
   ends them then is in the column `offender`, and one batch for each number of hops makes a trace. `mark`, in hex, is
@@ -896,7 +896,7 @@ def make_batch(spec: dict[str, Any]) -> Batch:
         return TcpBatch(spec, DnsOverTcp())
     if kind == "sctp":
         return SctpBatch(spec, Greeting())
-    return {"icmp": IcmpBatch, "udp": UdpBatch, "dns-udp": DnsBatch}[kind](spec)
+    return {"icmp": IcmpBatch, "udp": UdpBatch, "udp-fragments": UdpFragments, "dns-udp": DnsBatch}[kind](spec)
 
 
 def probe(operation: dict[str, Any], end: float) -> dict[str, Any]:
@@ -2397,6 +2397,23 @@ class SctpBatch(TcpBatch):
     def succeed(self, fd: int, outcome: str, columns: dict[str, Any]) -> None:
         """Note the outcome; only of TCP the kernel tells how long connecting took."""
         self.end(fd, outcome, rtt=time.monotonic() - self.live[fd][2], sends=1, **columns)
+
+
+FRAGMENTED = 4000  # bytes: more than any pod's packet holds
+IP_PMTUDISC_DONT = 0
+
+
+class UdpFragments(UdpBatch):
+    """Datagrams that the kernel sends in fragments: only the first of them says for which port it is."""
+
+    def open(self, loop: Loop) -> None:
+        """Ask for fragments."""
+        super().open(loop)
+        self.sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+
+    def build(self, index: int, attempt: int) -> bytes:
+        """The token and a filling."""
+        return self.body(index, attempt).ljust(FRAGMENTED, b".")
 
 
 class Doors(Listeners):

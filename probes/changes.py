@@ -22,7 +22,7 @@ from probes.client import ROUND_MARK, Operation, run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ApiError, DeadlineExceeded, ProbeError
-from probes.flows import Flow, Side, Tried, try_flows
+from probes.flows import Flow, Side, Tried, knock, try_flows
 from probes.mesh import Mesh
 from probes.roles import Actor, Cast, enter, ports_to_try
 from probes.scene import ARBITRARY, Scene, side_of
@@ -157,12 +157,9 @@ def _region(scene: Scene, place: int) -> str:
 
 def _await(mesh: Mesh, scene: Scene, flows: Sequence[Flow], *, passes: bool, within: timedelta) -> None:
     """Give the policy engines the time that they have; what comes of it is seen by whoever tries then."""
-    asked = [replace(flow, controls=(), must_pass=False) for flow in flows]
 
     def agree() -> bool:
-        return all(
-            (trial.outcome is ProbeOutcome.OPEN) is passes for trial in try_flows(mesh, scene.sides, asked).trials
-        )
+        return all((trial.outcome is ProbeOutcome.OPEN) is passes for trial in knock(mesh, scene.sides, flows).trials)
 
     Retrying(
         wait=LOOK_AGAIN,

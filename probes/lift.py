@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from analysis.facts import FlowTrial, Party, ProbeOutcome, Way
+from analysis.facts import Party, ProbeOutcome, Way
 from analysis.plan import DATABASE
-from probes.flows import Flow, Tried, try_flows
+from probes.flows import Flow, Tried, knock, try_flows
 from probes.mesh import Mesh
 from probes.scene import ARBITRARY, Scene
 
@@ -40,13 +40,9 @@ def try_without(mesh: Mesh, scene: Scene, flows: Sequence[Flow]) -> Tried:
 
 def are_open(mesh: Mesh, scene: Scene, flows: Sequence[Flow]) -> bool:
     """Whether all of them pass."""
-    return all(trial.outcome is ProbeOutcome.OPEN for trial in _knock(mesh, scene, flows))
+    return all(trial.outcome is ProbeOutcome.OPEN for trial in knock(mesh, scene.sides, flows).trials)
 
 
 def are_closed(mesh: Mesh, scene: Scene, flows: Sequence[Flow]) -> bool:
     """Whether none of them passes."""
-    return all(trial.outcome is not ProbeOutcome.OPEN for trial in _knock(mesh, scene, flows))
-
-
-def _knock(mesh: Mesh, scene: Scene, flows: Sequence[Flow]) -> tuple[FlowTrial, ...]:
-    return try_flows(mesh, scene.sides, [replace(flow, must_pass=False, controls=()) for flow in flows]).trials
+    return all(trial.outcome is not ProbeOutcome.OPEN for trial in knock(mesh, scene.sides, flows).trials)

@@ -116,6 +116,7 @@ class Scene:
         tried += self._baseline(strangers)
         tried += self._to_members(database, strangers, first, others)
         tried += self._from_nodes(database)
+        tried += self._in_fragments(database, strangers)
         return list(dict.fromkeys(tried))
 
     # --- flows ------------------------------------------------------------------------------------------------------
@@ -186,6 +187,16 @@ class Scene:
                 if self.sides[source].participant.node != self.sides[target].participant.node:
                     for port in (*self._database_ports(), ARBITRARY):
                         yield Flow(source, target, "tcp", port, Way.NODE, controls=self._controls(source, target))
+
+    def _in_fragments(self, database: Sequence[int], strangers: Sequence[int]) -> Iterator[Flow]:
+        """Datagrams of which only the first fragment says the port, from and to strangers."""
+        ports = {*self._database_ports(), ARBITRARY}
+        pairs = [pair for one in database for other in strangers for pair in ((one, other), (other, one))]
+        for source, target in pairs:
+            controls = self._controls(source, target)
+            for protocol, port in self.sides[target].participant.listening:
+                if protocol == "UDP" and port in ports:
+                    yield Flow(source, target, "udp-fragments", port, Way.FRAGMENTED, controls=controls)
 
     # --- controls ---------------------------------------------------------------------------------------------------
 
