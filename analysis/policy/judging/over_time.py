@@ -79,7 +79,7 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
             *(_shut_out(group) for group in by_pair(shut_out).values()),
         ],
         gaps=[
-            *gaps_of(enforcement),
+            *gaps_of(enforcement, "participants", "trials", "changes"),
             *(open_question(group) for group in by_pair(doubtful).values()),
             *(_never_open(group) for group in by_pair(never_open).values()),
             *untried(required, {tried.trial.way for tried in flows}),
