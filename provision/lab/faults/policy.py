@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from analysis.plan import DatabasePlan, PolicyPlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Fault, Filter, Patch
-from provision.lab.faults.steps import begin, between, object_says, place, table_is_loaded
+from provision.lab.faults.steps import begin, between, dropped_in, object_says, place, table_is_loaded
 from provision.lab.topology import LabNode, LabRegion, LabTopology
 
 BETWEEN_REGIONS = frozenset({"NET-POL-005", "NET-POL-006"})
 """What the database's pods of different regions do with each other."""
+
+_USUAL_PORT = 5432
 
 UNPOLICED = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015"})
 """What is open where nothing is enforced."""
@@ -34,6 +36,8 @@ def policy_faults(lab: LabTopology, table: str, pod_devices: str) -> tuple[Fault
         label_missing_from_template(lab, ohio),
         label_missing_on_a_pod(lab, west),
         enforcement_dead(east, table),
+        rules_stuck(west, table),
+        outlived_by_a_firewall(ohio, east),
         sender_hidden(lab, east, ohio),
         readiness_blocked(lab, ohio, pod_devices),
     )
@@ -101,9 +105,37 @@ def enforcement_dead(region: LabRegion, table: str) -> Fault:
         summary=f"a firewall script on the nodes of {region.name} throws away the rules that policy comes to",
         layer=Layer.POLICY,
         requirement="NET-POL-011",
-        steps=tuple(Flushed(node, table) for node in region.nodes),
+        steps=tuple(Meddling(node, table, _FLUSHER) for node in region.nodes),
         confirm=says(region.nodes[1], table, "chain", present=False),
         follows=UNPOLICED,
+    )
+
+
+def rules_stuck(region: LabRegion, table: str) -> Fault:
+    """What holds when the mistake begins goes on, and nothing that comes later counts."""
+    node = region.nodes[1]
+    probe = f"nft add chain {table} seen && sleep 0.5 && nft list chain {table} seen"
+    return Fault(
+        name="policy-rules-stuck",
+        summary=f"a script on the nodes of {region.name} puts policy's rules back to what they were",
+        layer=Layer.POLICY,
+        requirement="NET-POL-015",
+        steps=tuple(Meddling(each, table, _KEEPER) for each in region.nodes),
+        confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code != 0,
+        follows=UNPOLICED - {"NET-POL-015"},
+    )
+
+
+def outlived_by_a_firewall(source: LabRegion, target: LabRegion) -> Fault:
+    """Nobody notices while the policy denies the same: what it covers up shows when it goes."""
+    return Fault(
+        name="policy-outlived-by-a-firewall",
+        summary=f"nodes of {source.name} have a rule of their own against PostgreSQL's port towards {target.name}",
+        layer=Layer.POLICY,
+        requirement="NET-POL-017",
+        steps=dropped_in(source, f"{between(source, target)} tcp dport {_USUAL_PORT}"),
+        confirm=table_is_loaded(place(source.nodes[1])),
+        follows=frozenset({"NET-POL-001"}),
     )
 
 
@@ -139,13 +171,15 @@ def readiness_blocked(lab: LabTopology, region: LabRegion, pod_devices: str) -> 
             Filter(place(node), f"  chain output {{ type filter hook output priority -10; {rule}; }}")
             for node in region.nodes
         ),
-        confirm=_is_not_ready(database_pod(lab, region), region),
+        confirm=is_not_ready(database_pod(lab, region), region),
         follows=frozenset({"DB-FORM-002", "DB-FORM-003", "NET-POL-021"}),
         database=True,
     )
 
 
-def _is_not_ready(path: str, region: LabRegion) -> Confirm:
+def is_not_ready(path: str, region: LabRegion) -> Confirm:
+    """The pod is there, and not Ready."""
+
     def confirm(control: Control) -> bool:
         status = (control.get(region.name, path) or {}).get("status") or {}
         conditions: Iterable[dict[str, str]] = status.get("conditions") or ()
@@ -159,16 +193,36 @@ def _label(lab: LabTopology) -> str:
 
 
 @dataclass(frozen=True)
-class Flushed:
-    """A node loses a packet filter table, and each that comes in its place: so do scripts that reload a firewall."""
+class Restarted:
+    """A pod is deleted; its owner makes it anew, under the rules that are there by now."""
+
+    region: LabRegion
+    path: str
+
+    def apply(self, control: Control) -> None:
+        """Delete it."""
+        control.delete(self.region.name, self.path)
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Nothing: it has been made anew, and gets well with what ailed it."""
+
+
+@dataclass(frozen=True)
+class Meddling:
+    """A script on a node meddles with a packet filter table each time that its owner writes it.
+
+    Attributes:
+        program: in Python; it is told family and name of the table.
+    """
 
     node: LabNode
     table: str
+    program: str
 
     def apply(self, control: Control) -> tuple[str, str]:
         """Start the script; what is remembered is its pid, and the table."""
         listed = control.run(place(self.node), ["nft", "list", "table", *self.table.split()], check=False)
-        return begin(control, place(self.node), _FLUSHER, *self.table.split()), listed.out
+        return begin(control, place(self.node), self.program, *self.table.split()), listed.out
 
     def heal(self, control: Control, memory: tuple[str, str]) -> None:
         """End it with what it has started, and put the table back: whoever made it takes it for granted."""
@@ -179,6 +233,7 @@ class Flushed:
 
 
 _FLUSHER = """
+# A script that reloads a firewall.
 import subprocess, sys
 table = sys.argv[1:]
 events = subprocess.Popen(["nft", "monitor", "new", "tables"], stdout=subprocess.PIPE, text=True)
@@ -186,4 +241,17 @@ subprocess.run(["nft", "delete", "table", *table], stderr=subprocess.DEVNULL)
 for event in events.stdout:
     if event.split()[2:4] == table:
         subprocess.run(["nft", "delete", "table", *table], stderr=subprocess.DEVNULL)
+"""
+
+_KEEPER = """
+import subprocess, sys
+table = sys.argv[1:]
+def listed():
+    return subprocess.run(["nft", "-s", "list", "table", *table], capture_output=True, text=True).stdout
+kept = listed()
+events = subprocess.Popen(["nft", "monitor", "new"], stdout=subprocess.PIPE, text=True)
+for event in events.stdout:
+    if " ".join(table) in event and listed() != kept:
+        name = "table " + " ".join(table)
+        subprocess.run(["nft", "-f", "-"], input=name + "\\ndelete " + name + "\\n" + kept, text=True)
 """

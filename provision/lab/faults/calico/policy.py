@@ -14,7 +14,17 @@ from provision.lab.calico.policy.engine import TABLE
 from provision.lab.calico.policy.seed import NAME
 from provision.lab.faults.calico.control import UNCONNECTED
 from provision.lab.faults.calico.place import CALICO, EAST, LAB, OHIO, WEST
-from provision.lab.faults.policy import BETWEEN_REGIONS, UNPOLICED, all_of, policy_faults, says
+from provision.lab.faults.database import DOWN
+from provision.lab.faults.policy import (
+    BETWEEN_REGIONS,
+    UNPOLICED,
+    Restarted,
+    all_of,
+    database_pod,
+    is_not_ready,
+    policy_faults,
+    says,
+)
 from provision.lab.faults.steps import Edited, object_says
 from provision.lab.topology import LabRegion
 
@@ -337,6 +347,21 @@ FAULTS: tuple[Fault, ...] = (
             "serviceAccount" not in ((control.get(OHIO.name, _POLICY) or {}).get("spec") or {})["ingress"][0]["source"]
             and _APPLIED in ((control.get(OHIO.name, _POLICY) or {})["metadata"].get("annotations") or {})
         ),
+    ),
+    Fault(
+        name="policy-stops-a-restarted-member",
+        summary=f"the policy of {OHIO.name} lets the database ask DNS and nothing else, which shows when it restarts",
+        layer=Layer.POLICY,
+        requirement="NET-POL-021",
+        steps=(_edited(OHIO, egress=lambda rules: rules[:2]), Restarted(OHIO, database_pod(LAB, OHIO))),
+        confirm=all_of(
+            says(_OHIO_DATABASE, TABLE, f"gnp/{NAME}/egress/2", present=False),
+            is_not_ready(database_pod(LAB, OHIO), OHIO),
+        ),
+        follows=DOWN
+        | BETWEEN_REGIONS
+        | {"NET-POL-004", "NET-POL-008", "NET-POL-010", "NET-DNS-006", "NET-DNS-008", "NET-DNS-009"},
+        database=True,
     ),
     Fault(
         name="federation-cannot-read-pods",
