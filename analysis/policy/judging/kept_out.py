@@ -123,12 +123,8 @@ def _swept_open(plan: Plan, enforcement: Enforcement, *, into: str = "", out_of:
         if surplus := [port for port in sweep.reached if port not in allowed]:
             ports = listed(_ranges(surplus), limit=SHOWN_PORTS)
             where = f"{called(source)} -> {called(target)}"
-            tried = f"of {sweep.protocol} {sweep.first}-{sweep.last}"
-            found.append(
-                Finding(
-                    where, "nothing open but what is listed", f"{count(len(surplus), 'port')} more {tried}: {ports}"
-                )
-            )
+            told = f"{count(len(surplus), 'port')} more of {_swept(sweep)}: {ports}"
+            found.append(Finding(where, "nothing open but what is listed", told))
     return found
 
 
@@ -136,15 +132,20 @@ def _sweep_gaps(plan: Plan, enforcement: Enforcement, *, into: str = "", out_of:
     """What sweeps leave open: ports of which nothing is known, and sweeps that did not even find what must be open."""
     yield from gap_findings((gap for gap in enforcement.gaps if gap.parts == ("sweeps",)), "sweeps")
     for sweep, source, target, allowed in _sweeps(plan, enforcement, into=into, out_of=out_of):
-        where = f"{called(source)} -> {called(target)}, {sweep.protocol} {sweep.first}-{sweep.last}"
+        where = f"{called(source)} -> {called(target)}, {_swept(sweep)}"
         if sweep.undecided:
             told = f"nothing can be said of {count(len(sweep.undecided), 'port')}: {listed(_ranges(sweep.undecided))}"
             yield Finding(where, "every port to be tried with a result", told)
-        control = {port for port in allowed if sweep.first <= port <= sweep.last}
+        control = allowed.intersection(sweep.ports or range(sweep.first, sweep.last + 1))
         if lost := control.difference(sweep.reached):
             yield Finding(
                 where, "the listed ports to be found, as the control", f"{listed(sorted(lost))} did not answer"
             )
+
+
+def _swept(sweep: Sweep) -> str:
+    """The ports of a sweep, in words."""
+    return (f"{len(sweep.ports)} of " if sweep.ports else "") + f"{sweep.protocol} {sweep.first}-{sweep.last}"
 
 
 def _ranges(ports: Iterable[int]) -> list[str]:

@@ -169,6 +169,13 @@ def test_a_sweep_that_misses_a_listed_port_proves_nothing(reached):
     assert judged(judge_other_ports, facts).outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_sweep_by_chance_need_not_hit_a_listed_port():
+    facts = replace(enforcement(), sweeps=(Sweep(role(EAST), role(WEST), "TCP", 1, 65535, (), ports=(7, 99)),))
+    assert judged(judge_other_ports, facts).outcome is Outcome.MET
+    facts = replace(facts, sweeps=(replace(facts.sweeps[0], reached=(99,)),))
+    assert "2 of TCP 1-65535" in judged(judge_other_ports, facts).observed
+
+
 def test_sweeps_of_strangers_are_about_strangers():
     facts = replace(enforcement(), sweeps=(Sweep(stranger(EAST), role(WEST), "TCP", 1, 65535, (SQL,)),))
     assert judged(judge_strangers, facts).outcome is Outcome.VIOLATED
