@@ -89,8 +89,8 @@ class LabControl:
             self.patch(region, f"{path}/{manifest['metadata']['name']}/status", {"status": manifest["status"]})
 
     def replace(self, region: str, path: str, manifest: dict[str, Any]) -> None:
-        """Put an object's content, whatever its resource version."""
-        metadata = {key: value for key, value in manifest["metadata"].items() if key != "resourceVersion"}
+        """Put an object's content, whatever its resource version, and whether or not it was made anew meanwhile."""
+        metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("resourceVersion", "uid")}
         self._ask(region, "PUT", path, {**manifest, "metadata": metadata})
 
     def patch(self, region: str, path: str, patch: dict[str, Any]) -> None:
