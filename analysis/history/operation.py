@@ -51,9 +51,6 @@ class Act(str, Enum):
 
 READS = frozenset({Act.READ_LEDGER, Act.READ_BANK, Act.READ, Act.READ_COUNTER})
 
-INSUFFICIENT, MISMATCH = "insufficient", "mismatch"
-"""Messages of operations that the database has declined: served all right, and certainly without effect."""
-
 BANK_ACCOUNTS = 8
 BANK_BALANCE = 100
 """Each account begins with so much; none may come to have less than nothing, and the sum never changes."""
@@ -108,4 +105,4 @@ class Operation:
     @property
     def declined(self) -> bool:
         """Whether nothing went wrong, though nothing was done: there was too little to move, or another value."""
-        return self.result is Result.FAILED and self.message in (INSUFFICIENT, MISMATCH)
+        return self.result is Result.FAILED and self.message in IN_VAIN

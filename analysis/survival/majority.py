@@ -9,7 +9,7 @@ from analysis.facts.outage import Moment, Outage
 from analysis.fleet import OutageMode
 from analysis.history.operation import Result
 from analysis.plan import Plan
-from analysis.survival.outages import of_modes, told, too_little, unknown_of
+from analysis.survival.outages import known_of, of_modes, told, too_little, unknown_of
 from analysis.survival.recovery import history_findings
 from analysis.survival.service import ENOUGH, Service, Work, errors, operations_of, services
 from analysis.verdict import Finding, Verdict, not_applicable
@@ -29,11 +29,7 @@ def judge_no_split_brain(plan: Plan, outages: Sequence[Outage]) -> Verdict:
     violations: list[Finding] = []
     gaps: list[Finding] = []
     examined = 0
-    for outage in cut_off:
-        unknown = unknown_of(outage, "operations", "sights")
-        gaps += unknown
-        if unknown:
-            continue
+    for outage in known_of(cut_off, gaps, "operations", "sights"):
         examined += 1
         for region in outage.regions:
             acknowledged, missing = _acknowledged_alone(outage, region)
@@ -64,11 +60,7 @@ def judge_two_regions(plan: Plan, outages: Sequence[Outage]) -> Verdict:
     violations: list[Finding] = []
     gaps: list[Finding] = []
     examined = 0
-    for outage in lost:
-        unknown = unknown_of(outage, "operations", "finals")
-        gaps += unknown
-        if unknown:
-            continue
+    for outage in known_of(lost, gaps, "operations", "finals"):
         examined += 1
         for region in plan.regions:
             acknowledged, missing = _acknowledged_alone(outage, region.name)

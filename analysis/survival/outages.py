@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from analysis.facts.outage import Moment, Outage
@@ -65,6 +65,15 @@ def unknown_of(outage: Outage, *parts: str) -> list[Finding]:
         if outage.at(moment) is None
     ]
     return absent + gap_findings(outage.gaps, "events", *parts)
+
+
+def known_of(outages: Iterable[Outage], gaps: list[Finding], *parts: str) -> Iterator[Outage]:
+    """Those of which all moments and the named fields are known; what is missing of the others is added to the gaps."""
+    for outage in outages:
+        unknown = unknown_of(outage, *parts)
+        gaps += unknown
+        if not unknown:
+            yield outage
 
 
 def too_little(outage: Outage, served: Service, *, meanwhile: bool = True) -> list[Finding]:

@@ -11,7 +11,7 @@ from enum import Enum
 from itertools import pairwise
 
 from analysis.facts.outage import Moment, Outage
-from analysis.history.operation import IN_VAIN, READS, Operation, Result
+from analysis.history.operation import READS, Operation, Result
 from analysis.words import count, listed
 
 LULL_S = 2.0
@@ -143,8 +143,7 @@ def remark(outages: Sequence[Outage]) -> str:
 
 def went_wrong(operation: Operation) -> bool:
     """Whether it ended otherwise than it should: without success, and not merely in vain."""
-    in_vain = operation.result is Result.FAILED and operation.message in IN_VAIN
-    return operation.result is not Result.OK and not in_vain
+    return operation.result is not Result.OK and not operation.declined
 
 
 def _length(pause: tuple[float, float]) -> float:

@@ -11,7 +11,7 @@ from analysis.facts.workloads import DatabasePod
 from analysis.fleet import OutageMode
 from analysis.history.operation import Operation, Result
 from analysis.plan import Plan
-from analysis.survival.outages import of_modes, surviving, told, too_little, unknown_of
+from analysis.survival.outages import known_of, of_modes, surviving, told, too_little
 from analysis.survival.recovery import LOSSES
 from analysis.survival.service import Service, Work, errors, operations_of, services, went_wrong
 from analysis.survival.waiting import longest_silence, longest_wait
@@ -50,11 +50,7 @@ def judge_no_restarts(plan: Plan, outages: Sequence[Outage]) -> Verdict:
     violations: list[Finding] = []
     gaps: list[Finding] = []
     examined = 0
-    for outage in remote:
-        unknown = unknown_of(outage, "before", "after")
-        gaps += unknown
-        if unknown:
-            continue
+    for outage in known_of(remote, gaps, "before", "after"):
         after = {(pod.region, pod.name): pod for pod in outage.after}
         seen_after = {pod.region for pod in outage.after}
         for region in surviving(plan, outage):
@@ -87,11 +83,7 @@ def _judge(plan: Plan, lost: Sequence[Outage], expected: str, regions: dict[str,
     violations: list[Finding] = []
     gaps: list[Finding] = []
     judged: list[float] = []
-    for outage in lost:
-        unknown = unknown_of(outage, "operations", "paths")
-        gaps += unknown
-        if unknown:
-            continue
+    for outage in known_of(lost, gaps, "operations", "paths"):
         for served in services(outage, regions[outage.name]):
             waited, unsure = _waited(outage, served, limit)
             judged.append(waited)

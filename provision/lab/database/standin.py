@@ -76,20 +76,19 @@ exec {_interpreter()} -S -m patroni {CONFIGURATION}
 
 
 _STORE_AGREED = """
-import json, ssl, sys, time, urllib.request, yaml
+import json, ssl, sys, urllib.request, yaml
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 etcd = yaml.safe_load(open(sys.argv[1]))["etcd3"]
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    try:
-        context = ssl.create_default_context(cafile=etcd["cacert"])
-        context.load_cert_chain(etcd["cert"], etcd["key"])
-        url = "https://%s/version" % etcd["hosts"][0]
-        with urllib.request.urlopen(url, timeout=1, context=context) as answer:
-            if json.load(answer)["etcdcluster"] not in ("not_decided", "3.0.0"):
-                break
-    except OSError:
-        pass
-    time.sleep(0.1)
+context = ssl.create_default_context(cafile=etcd["cacert"])
+context.load_cert_chain(etcd["cert"], etcd["key"])
+undecided = retry_if_result(lambda version: version in ("not_decided", "3.0.0"))
+patience = dict(wait=wait_fixed(0.1), stop=stop_after_delay(60), retry_error_callback=lambda state: None)
+@retry(retry=undecided | retry_if_exception_type(OSError), **patience)
+def version():
+    url = "https://%s/version" % etcd["hosts"][0]
+    with urllib.request.urlopen(url, timeout=1, context=context) as answer:
+        return json.load(answer)["etcdcluster"]
+version()
 """
 """Waits until the store's members have agreed on a version. As long as they have not they say that they are of 3.0, and
 Patroni, which asks once, would speak to them as to that for good."""

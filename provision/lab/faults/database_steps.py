@@ -29,6 +29,7 @@ from provision.lab.database.condition import (
 
 PEM = serialization.Encoding.PEM
 RELOAD = "SELECT pg_reload_conf()"
+_DATA = "/cockroach/cockroach-data/pgdata"
 ACCESS_FILE = "pg_hba.conf"
 
 
@@ -247,10 +248,16 @@ class Replication:
 
 @dataclass(frozen=True)
 class Reconfigured:
-    """A member that was started anew with another configuration."""
+    """A member that was started anew with another configuration.
+
+    Attributes:
+        change: of its configuration.
+        anew: whether it begins without its data, before and after.
+    """
 
     region: str
     change: Callable[[dict[str, Any]], None]
+    anew: bool = False
 
     def apply(self, control: Control) -> dict[str, Any]:
         """Change the ConfigMap, and have the pod made anew; the old ConfigMap is remembered."""
@@ -277,6 +284,8 @@ class Reconfigured:
         plan = database_of(control)
         pod = f"/api/v1/namespaces/{plan.namespace(self.region)}/pods/{plan.service}-0"
         before = uid_of(control.get(self.region, pod))
+        if self.anew:
+            run_sql(control, self.region, _program(f"rm -rf {_DATA}/*"), check=False)
         control.delete(self.region, pod)
 
         def back() -> bool:
@@ -382,7 +391,7 @@ class ClientsKeptAtHome:
 
 @dataclass(frozen=True)
 class EndsWithOthers:
-    """A script beside a member ends it as soon as it cannot reach another region's: so failures propagate."""
+    """A script beside a member ends it when it cannot reach another region's for the first time: failures propagate."""
 
     region: str
     other: str
@@ -404,11 +413,10 @@ class EndsWithOthers:
 _ENDS = """
 import socket, subprocess, sys, time
 address, port, script = sys.argv[1:]
-while True:
-    try:
+try:
+    while True:
         socket.create_connection((address, int(port)), 1).close()
-    except OSError:
-        subprocess.run([sys.executable, "-I", "-c", script, "SIGKILL"])
-        time.sleep(60)
-    time.sleep(0.2)
+        time.sleep(0.2)
+except OSError:
+    subprocess.run([sys.executable, "-I", "-c", script, "SIGKILL"])
 """

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Control, Create, Delete, Fault, FaultError, Patch
+from provision.lab.faults.database import database_fault
 from provision.lab.faults.steps import Edited, object_is_gone, object_is_there, object_says
 from provision.lab.kube.objects import DEFAULT_CLASS
 from provision.lab.manifests import STORAGE_CLASS
@@ -45,14 +46,12 @@ def another_image(plan: DatabasePlan, region: LabRegion) -> Fault:
         changed = container | {"image": f"{container['image']}-rc.1"}
         return {"spec": {"updateStrategy": {"type": "OnDelete"}, "template": {"spec": {"containers": [changed]}}}}
 
-    return Fault(
-        name="database-another-image",
-        summary=f"the StatefulSet of {region.name} names another image than those of the other regions",
-        layer=Layer.SQL,
-        requirement="DB-FORM-009",
-        steps=(Edited(region.name, path, newer),),
+    return database_fault(
+        "database-another-image",
+        f"the StatefulSet of {region.name} names another image than those of the other regions",
+        "DB-FORM-009",
+        Edited(region.name, path, newer),
         confirm=object_says(region.name, path, ("spec", "updateStrategy", "type"), "OnDelete"),
-        database=True,
     )
 
 
@@ -60,14 +59,12 @@ def no_default_class(region: LabRegion) -> Fault:
     """Volumes that name no class would never be bound."""
     path = f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}"
     patch = {"metadata": {"annotations": {DEFAULT_CLASS: "false"}}}
-    return Fault(
-        name="database-no-default-class",
-        summary=f"{region.name} has no default StorageClass",
-        layer=Layer.SQL,
-        requirement="DB-FORM-016",
-        steps=(Patch(region.name, path, patch),),
+    return database_fault(
+        "database-no-default-class",
+        f"{region.name} has no default StorageClass",
+        "DB-FORM-016",
+        Patch(region.name, path, patch),
         confirm=object_says(region.name, path, ("metadata", "annotations", DEFAULT_CLASS), "false"),
-        database=True,
     )
 
 
@@ -114,33 +111,30 @@ def two_on_a_node(plan: DatabasePlan, region: LabRegion) -> Fault:
     """A second pod of one region was put on the node of the first."""
     pods = f"/api/v1/namespaces/{plan.namespace(region.name)}/pods"
     name = f"{plan.service}-{plan.replicas}"
-    return Fault(
-        name="database-two-on-a-node",
-        summary=f"two database pods of {region.name} are on the same node",
-        layer=Layer.HYGIENE,
-        requirement="DB-FORM-015",
-        steps=(PodBeside(region.name, pods, f"{plan.service}-0", name),),
+    return database_fault(
+        "database-two-on-a-node",
+        f"two database pods of {region.name} are on the same node",
+        "DB-FORM-015",
+        PodBeside(region.name, pods, f"{plan.service}-0", name),
         confirm=object_is_there(region.name, f"{pods}/{name}"),
         follows=frozenset({"DB-FORM-020"}),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
 def no_room(region: LabRegion) -> Fault:
     """Other pods have taken all room of a region: a database pod that ends finds none."""
     hogs = [_hog(node.name) for node in region.nodes]
-    return Fault(
-        name="database-no-room",
-        summary=f"pods on every node of {region.name} request more than the nodes have",
-        layer=Layer.SQL,
-        requirement="DB-FORM-017",
-        steps=tuple(Create(region.name, PODS, hog) for hog in hogs),
+    return database_fault(
+        "database-no-room",
+        f"pods on every node of {region.name} request more than the nodes have",
+        "DB-FORM-017",
+        *(Create(region.name, PODS, hog) for hog in hogs),
         confirm=lambda control: all(
             (control.get(region.name, f"{PODS}/{hog['metadata']['name']}") or {}).get("status", {}).get("phase")
             == "Running"
             for hog in hogs
         ),
-        database=True,
     )
 
 
@@ -158,14 +152,13 @@ def _hog(node: str) -> dict[str, Any]:
 def no_budget(plan: DatabasePlan, region: LabRegion) -> Fault:
     """All database pods of a region may be evicted at once."""
     path = _budget(plan, region)
-    return Fault(
-        name="database-no-budget",
-        summary=f"the database of {region.name} has no disruption budget",
-        layer=Layer.HYGIENE,
-        requirement="DB-FORM-020",
-        steps=(Delete(region.name, path),),
+    return database_fault(
+        "database-no-budget",
+        f"the database of {region.name} has no disruption budget",
+        "DB-FORM-020",
+        Delete(region.name, path),
         confirm=object_is_gone(region.name, path),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
@@ -173,14 +166,13 @@ def budget_for_nobody(plan: DatabasePlan, region: LabRegion) -> Fault:
     """A label was changed, and the budget's selector was not."""
     path, keys = _budget(plan, region), ("spec", "selector", "matchLabels", "app")
     patch = {"spec": {"selector": {"matchLabels": {"app": "cockroach"}}}}
-    return Fault(
-        name="database-budget-for-nobody",
-        summary=f"the disruption budget of {region.name} selects no pod of the database",
-        layer=Layer.HYGIENE,
-        requirement="DB-FORM-020",
-        steps=(Patch(region.name, path, patch),),
+    return database_fault(
+        "database-budget-for-nobody",
+        f"the disruption budget of {region.name} selects no pod of the database",
+        "DB-FORM-020",
+        Patch(region.name, path, patch),
         confirm=object_says(region.name, path, keys, "cockroach"),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
@@ -188,14 +180,12 @@ def namespace_of_another_region(plan: DatabasePlan, region: LabRegion, other: La
     """Manifests of one region were applied in another one's cluster."""
     name = plan.namespace(other.name)
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    return Fault(
-        name="database-namespace-elsewhere",
-        summary=f"the namespace {name} exists in the cluster of {region.name}, too",
-        layer=Layer.SQL,
-        requirement="DB-FORM-021",
-        steps=(Create(region.name, "/api/v1/namespaces", manifest),),
+    return database_fault(
+        "database-namespace-elsewhere",
+        f"the namespace {name} exists in the cluster of {region.name}, too",
+        "DB-FORM-021",
+        Create(region.name, "/api/v1/namespaces", manifest),
         confirm=object_is_there(region.name, f"/api/v1/namespaces/{name}"),
-        database=True,
     )
 
 
@@ -204,14 +194,13 @@ def binding_of_another_namespace(plan: DatabasePlan, region: LabRegion) -> Fault
     namespace, account = plan.namespace(region.name), plan.service_account
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{account}"
     subjects = [{"kind": "ServiceAccount", "name": account, "namespace": "default"}]
-    return Fault(
-        name="database-binding-elsewhere",
-        summary=f"the RoleBinding of the database in {region.name} names the namespace default",
-        layer=Layer.HYGIENE,
-        requirement="DB-FORM-023",
-        steps=(Patch(region.name, path, {"subjects": subjects}),),
+    return database_fault(
+        "database-binding-elsewhere",
+        f"the RoleBinding of the database in {region.name} names the namespace default",
+        "DB-FORM-023",
+        Patch(region.name, path, {"subjects": subjects}),
         confirm=object_says(region.name, path, ("subjects",), subjects),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 

@@ -32,14 +32,16 @@ def survival_faults(lab: LabTopology) -> tuple[Fault, ...]:
         goal_of_a_zone(),
         nobody_takes_over("database-failover-off", "DB-SURV-001"),
         nobody_takes_over("database-primary-not-replaced", "DB-SURV-011"),
-        region_does_not_rejoin(),
+        paused("database-region-does-not-rejoin", "DB-SURV-004"),
+        paused("database-pods-do-not-return", "DB-SURV-007"),
         failover_slow(),
         acknowledged_alone(),
         acknowledged_unwritten(),
         split_brain("database-split-brain", "DB-SURV-003"),
         split_brain("database-writes-without-majority", "DB-SURV-006"),
         no_grace(plan, second),
-        failures_propagate(first, second),
+        # The other region is lost first: the script is in a pod that has not been made anew by then.
+        failures_propagate(second, first),
         drops_without_control_plane(lab),
         routing_takes_data_along(lab),
         clients_kept_at_home(lab),
@@ -71,12 +73,12 @@ def nobody_takes_over(name: str, requirement: str) -> Fault:
     )
 
 
-def region_does_not_rejoin() -> Fault:
+def paused(name: str, requirement: str) -> Fault:
     """A member that returns waits for somebody to start it."""
     return replicated(
-        "database-region-does-not-rejoin",
+        name,
         "a member of the database that returns waits for an operator (the cluster is paused)",
-        "DB-SURV-004",
+        requirement,
         {"pause": True},
     )
 

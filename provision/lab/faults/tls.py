@@ -11,6 +11,7 @@ from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Delete, Fault
 from provision.lab.database.condition import pod_place, rows_of, run_sql
+from provision.lab.faults.database import database_fault
 from provision.lab.faults.database_steps import (
     RELOAD,
     Issued,
@@ -71,14 +72,13 @@ def tls_faults(lab: LabTopology) -> tuple[Fault, ...]:
 
 def plaintext_accepted(region: LabRegion) -> Fault:
     """Root may log in without TLS."""
-    return Fault(
-        name="tls-plaintext-accepted",
-        summary=f"the database of {region.name} takes logins without TLS",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-001",
-        steps=(access_rules(region.name, "hostnossl all root all trust"),),
+    return database_fault(
+        "tls-plaintext-accepted",
+        f"the database of {region.name} takes logins without TLS",
+        "SEC-TLS-001",
+        access_rules(region.name, "hostnossl all root all trust"),
         confirm=has_rule(region.name, "hostnossl", "trust"),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -86,12 +86,11 @@ def plain_console(lab: LabTopology, region: LabRegion) -> Fault:
     """Other regions see the console without TLS."""
     others = tuple(str(other.plan.pod_cidr) for other in lab.regions if other is not region)
     plan = lab.plan.database or DatabasePlan()
-    return Fault(
-        name="tls-plain-console",
-        summary=f"the console of {region.name}'s database answers other regions in the clear",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-002",
-        steps=(PlainConsole(region.name, others),),
+    return database_fault(
+        "tls-plain-console",
+        f"the console of {region.name}'s database answers other regions in the clear",
+        "SEC-TLS-002",
+        PlainConsole(region.name, others),
         confirm=lambda control: (
             control.run(
                 pod_place(plan, region.name), ["nft", "list", "table", "ip", "planted_console"], check=False
@@ -99,21 +98,20 @@ def plain_console(lab: LabTopology, region: LabRegion) -> Fault:
             == 0
         ),
         follows=frozenset({"SEC-TLS-005", "DB-FORM-001", "DB-FORM-010", "DB-FORM-019"}),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
 def another_authority(plan: DatabasePlan, region: LabRegion) -> Fault:
     """One region's Secret holds another authority's certificate."""
     path = _secret(plan, region, plan.node_secret)
-    return Fault(
-        name="tls-another-authority",
-        summary=f"the nodes of {region.name} are told to trust another authority",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-003",
-        steps=(SecretChanged(region.name, path, lambda _old, _c: {"ca.crt": foreign_authority("other").certificate}),),
+    return database_fault(
+        "tls-another-authority",
+        f"the nodes of {region.name} are told to trust another authority",
+        "SEC-TLS-003",
+        SecretChanged(region.name, path, lambda _old, _c: {"ca.crt": foreign_authority("other").certificate}),
         confirm=_differs(region, path, _secret(plan, region, plan.client_secret), "ca.crt"),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -147,21 +145,18 @@ def advertised_name_missing(lab: LabTopology, region: LabRegion) -> Fault:
     settings = {"ssl_key_file": f"{folder}/served.key", "ssl_cert_file": f"{folder}/served.crt"}
     breaking = tuple(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in settings.items())
     mending = tuple(f"ALTER SYSTEM RESET {name}" for name in settings)
-    return Fault(
-        name="tls-advertised-name-missing",
-        summary=f"the database of {region.name} serves a certificate without the names of its pods",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-005",
-        steps=(
-            MemberFile(region.name, settings["ssl_key_file"], text("key")),
-            MemberFile(region.name, settings["ssl_cert_file"], text("certificate")),
-            Statements(region.name, (*breaking, RELOAD), (*mending, RELOAD)),
-        ),
+    return database_fault(
+        "tls-advertised-name-missing",
+        f"the database of {region.name} serves a certificate without the names of its pods",
+        "SEC-TLS-005",
+        MemberFile(region.name, settings["ssl_key_file"], text("key")),
+        MemberFile(region.name, settings["ssl_cert_file"], text("certificate")),
+        Statements(region.name, (*breaking, RELOAD), (*mending, RELOAD)),
         confirm=lambda control: (
             rows_of(run_sql(control, region.name, "SHOW ssl_cert_file")) == [[settings["ssl_cert_file"]]]
         ),
         follows=frozenset({"SEC-TLS-004", "SEC-TLS-006", *WITHOUT_LOGINS}),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -210,42 +205,39 @@ def authority_key_in_secret(plan: DatabasePlan, region: LabRegion) -> Fault:
     def with_key(_old: Values, control: Control) -> Values:
         return {"ca.key": (control.pki / "database" / "ca-key.pem").read_bytes()}
 
-    return Fault(
-        name="tls-authority-key-in-secret",
-        summary=f"the authority's private key is in a Secret of {region.name}",
-        layer=Layer.HYGIENE,
-        requirement="SEC-TLS-008",
-        steps=(SecretChanged(region.name, path, with_key),),
+    return database_fault(
+        "tls-authority-key-in-secret",
+        f"the authority's private key is in a Secret of {region.name}",
+        "SEC-TLS-008",
+        SecretChanged(region.name, path, with_key),
         confirm=lambda control: "ca.key" in secret_values(control, region.name, path),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
 def client_secret_missing(plan: DatabasePlan, region: LabRegion) -> Fault:
     """Nobody made the client's Secret in one region."""
     path = _secret(plan, region, plan.client_secret)
-    return Fault(
-        name="tls-client-secret-missing",
-        summary=f"{region.name} has no Secret {plan.client_secret}",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-009",
-        steps=(Delete(region.name, path),),
+    return database_fault(
+        "tls-client-secret-missing",
+        f"{region.name} has no Secret {plan.client_secret}",
+        "SEC-TLS-009",
+        Delete(region.name, path),
         confirm=object_is_gone(region.name, path),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
 def key_for_everybody(plan: DatabasePlan, region: LabRegion) -> Fault:
     """The mounted key of the node can be read by everybody in the pod."""
     key = f"{plan.certificate_folder}/node.key"
-    return Fault(
-        name="tls-key-for-everybody",
-        summary=f"the key in the database pod of {region.name} can be read by everybody there",
-        layer=Layer.HYGIENE,
-        requirement="SEC-TLS-010",
-        steps=(in_container(region.name, f"chmod 0444 {key}", f"chmod 0400 {key}"),),
+    return database_fault(
+        "tls-key-for-everybody",
+        f"the key in the database pod of {region.name} can be read by everybody there",
+        "SEC-TLS-010",
+        in_container(region.name, f"chmod 0444 {key}", f"chmod 0400 {key}"),
         confirm=lambda _control: True,
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
@@ -255,17 +247,16 @@ def root_key_mounted(plan: DatabasePlan, region: LabRegion) -> Fault:
     key = MemberFile(
         region.name, path, lambda control, _old: (control.pki / "database" / "root-key.pem").read_text(), mode=0o400
     )
-    return Fault(
-        name="tls-root-key-mounted",
-        summary=f"the database pod of {region.name} carries the key by which root logs in",
-        layer=Layer.HYGIENE,
-        requirement="SEC-TLS-011",
-        steps=(key,),
+    return database_fault(
+        "tls-root-key-mounted",
+        f"the database pod of {region.name} carries the key by which root logs in",
+        "SEC-TLS-011",
+        key,
         confirm=lambda control: (
             rows_of(run_sql(control, region.name, f"SELECT (pg_stat_file('{path}', true)).size IS NOT NULL"))
             == [[True]]
         ),
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
@@ -281,14 +272,13 @@ def certificate_ends_soon(plan: DatabasePlan, region: LabRegion) -> Fault:
 
 def anybody_logs_in(region: LabRegion) -> Fault:
     """Root logs in without certificate or password."""
-    return Fault(
-        name="tls-anybody-logs-in",
-        summary=f"the database of {region.name} believes everybody who says he is root",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-013",
-        steps=(access_rules(region.name, "hostssl all root all trust"),),
+    return database_fault(
+        "tls-anybody-logs-in",
+        f"the database of {region.name} believes everybody who says he is root",
+        "SEC-TLS-013",
+        access_rules(region.name, "hostssl all root all trust"),
         confirm=has_rule(region.name, "hostssl", "trust"),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -300,25 +290,22 @@ def demonstration_user() -> Fault:
         "COPY (SELECT unnest(string_to_array({before}(SELECT text FROM planted_rules), E'\\n'))) "
         "TO PROGRAM 'cat > pg_hba.conf'"
     )
-    return Fault(
-        name="tls-demonstration-user",
-        summary="a user of a guide was made, with the password that the guide prints",
-        layer=Layer.HYGIENE,
-        requirement="SEC-TLS-014",
-        steps=(
-            Statements(
-                "",
-                (
-                    "CREATE ROLE craig LOGIN PASSWORD 'cockroach'",
-                    kept,
-                    write.format(before=f"E'{rule}\\n' || "),
-                    RELOAD,
-                ),
-                (write.format(before=""), RELOAD, "DROP TABLE planted_rules", "DROP ROLE craig"),
+    return database_fault(
+        "tls-demonstration-user",
+        "a user of a guide was made, with the password that the guide prints",
+        "SEC-TLS-014",
+        Statements(
+            "",
+            (
+                "CREATE ROLE craig LOGIN PASSWORD 'cockroach'",
+                kept,
+                write.format(before=f"E'{rule}\\n' || "),
+                RELOAD,
             ),
+            (write.format(before=""), RELOAD, "DROP TABLE planted_rules", "DROP ROLE craig"),
         ),
         confirm=lambda _control: True,
-        database=True,
+        layer=Layer.HYGIENE,
     )
 
 
@@ -333,22 +320,19 @@ def foreign_nodes_let_in(region: LabRegion) -> Fault:
             "hostssl all root all trust",
         ]
     )
-    return Fault(
-        name="tls-foreign-nodes-let-in",
-        summary=f"the database of {region.name} verifies no certificate of a node",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-015",
-        steps=(
-            MemberFile(region.name, "pg_hba.conf", lambda _control, _old: rules + "\n"),
-            Statements(
-                region.name,
-                ("ALTER SYSTEM SET ssl_ca_file = ''", RELOAD),
-                ("ALTER SYSTEM RESET ssl_ca_file", RELOAD),
-            ),
+    return database_fault(
+        "tls-foreign-nodes-let-in",
+        f"the database of {region.name} verifies no certificate of a node",
+        "SEC-TLS-015",
+        MemberFile(region.name, "pg_hba.conf", lambda _control, _old: rules + "\n"),
+        Statements(
+            region.name,
+            ("ALTER SYSTEM SET ssl_ca_file = ''", RELOAD),
+            ("ALTER SYSTEM RESET ssl_ca_file", RELOAD),
         ),
         confirm=has_rule(region.name, "hostssl", "trust"),
         follows=frozenset({"SEC-TLS-013"}),
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -371,14 +355,13 @@ def _reissued(
         served = (control.pki / "database" / region.name / "node.pem").read_bytes()
         return secret_values(control, region.name, path).get("node.crt") != served
 
-    return Fault(
-        name=name,
-        summary=summary,
-        layer=Layer.TLS,
-        requirement=requirement,
-        steps=(SecretChanged(region.name, path, change),),
+    return database_fault(
+        name,
+        summary,
+        requirement,
+        SecretChanged(region.name, path, change),
         confirm=confirm,
-        database=True,
+        layer=Layer.TLS,
     )
 
 
@@ -388,14 +371,13 @@ def _extra_certificate(plan: DatabasePlan, region: LabRegion, name: str, words: 
     def change(_old: Values, control: Control) -> Values:
         return {"ui.crt": issue(control, "console", [plan.public_service], days=days).certificate}
 
-    return Fault(
-        name=name,
-        summary=f"the console's certificate in {region.name} {words}",
-        layer=Layer.TLS,
-        requirement="SEC-TLS-012",
-        steps=(SecretChanged(region.name, path, change),),
+    return database_fault(
+        name,
+        f"the console's certificate in {region.name} {words}",
+        "SEC-TLS-012",
+        SecretChanged(region.name, path, change),
         confirm=lambda control: "ui.crt" in secret_values(control, region.name, path),
-        database=True,
+        layer=Layer.TLS,
     )
 
 

@@ -16,14 +16,11 @@ CATALOGUE = {profile: faults() for profile, faults in CATALOGUES.items()}
 FAULTS = [pytest.param(fault, id=f"{profile}-{fault.name}") for profile in CATALOGUE for fault in CATALOGUE[profile]]
 NOT_OFFERED = {"aws-calico": {"tunnel-map"}, "azure-cilium": {"bgp"}}
 OF_THE_DATABASE = {
-    "DB-FORM-002",
     "DB-FORM-005",
     "DB-FORM-006",
     "DB-FORM-007",
     "DB-FORM-011",
     "DB-FORM-013",
-    "DB-FORM-022",
-    "DB-SURV-007",
 }
 UNPROVEN = {
     "aws-calico": {"NET-MTU-007", *OF_THE_DATABASE},
