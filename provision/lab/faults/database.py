@@ -17,6 +17,7 @@ from provision.lab.faults.database_steps import (
     PlainConsole,
     Reconfigured,
     Replication,
+    StandbysTagged,
     Statements,
 )
 from provision.lab.faults.steps import (
@@ -48,6 +49,7 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
         budget_too_wide(plan, first),
         volume_too_small(plan, second),
         locality_missing(second),
+        members_in_one_region(),
         advertised_nowhere(second),
         member_hung(lab, third),
         one_direction_blocked(lab, first),
@@ -146,6 +148,18 @@ def locality_missing(region: LabRegion) -> Fault:
         Reconfigured(region.name, lambda settings: settings.update(tags={})),
         confirm=lambda control: any(not (each.get("tags") or {}).get("region") for each in members(control)),
         follows=frozenset({"DB-FORM-001", "DB-FORM-014"}),
+    )
+
+
+def members_in_one_region() -> Fault:
+    """Members of other regions take themselves for the primary's: a write waits for one that is lost with it."""
+    return database_fault(
+        "database-members-in-one-region",
+        "all members of the database were started as members of one region",
+        "DB-FORM-014",
+        StandbysTagged(lambda primary: {"region": primary}),
+        confirm=lambda control: len({(each.get("tags") or {}).get("region") for each in members(control)}) == 1,
+        follows=frozenset({"DB-FORM-001", "DB-FORM-003", "DB-FORM-018", *SURVIVAL}),
     )
 
 

@@ -296,20 +296,27 @@ class Reconfigured:
 
 
 @dataclass(frozen=True)
-class StandbysBarred:
-    """No standby may become primary, whichever they are when the fault is planted."""
+class StandbysTagged:
+    """Standbys, whichever they are when the fault is planted, that were started with other tags.
+
+    Attributes:
+        tags: from the primary's region to the tags that they get besides their own.
+    """
+
+    tags: Callable[[str], Mapping[str, Any]]
 
     def apply(self, control: Control) -> dict[str, dict[str, Any]]:
-        """Start each of them anew with that tag; what is remembered is the ConfigMap of each region."""
-        return {region: self._barred(region).apply(control) for region in standby_regions(control)}
+        """Start each of them anew; what is remembered is the ConfigMap of each region."""
+        tags = self.tags(primary_region(control))
+        return {
+            region: Reconfigured(region, lambda settings: settings["tags"].update(tags)).apply(control)
+            for region in standby_regions(control)
+        }
 
     def heal(self, control: Control, memory: dict[str, dict[str, Any]]) -> None:
-        """Start them anew without it."""
+        """Start them anew with the tags that they had."""
         for region, before in memory.items():
-            self._barred(region).heal(control, before)
-
-    def _barred(self, region: str) -> Reconfigured:
-        return Reconfigured(region, lambda settings: settings["tags"].update(nofailover=True))
+            Reconfigured(region, lambda settings: None).heal(control, before)
 
 
 RESTART_WITHIN = timedelta(seconds=90)

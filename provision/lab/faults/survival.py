@@ -10,7 +10,7 @@ from analysis.rootcause import Layer
 from provision.faults import Fault, Patch
 from provision.lab.database.condition import database_of, members, pod_place, primary_region, rows_of, run_sql
 from provision.lab.faults.database import database_fault, replicated, stateful_set_path
-from provision.lab.faults.database_steps import ClientsKeptAtHome, EndsWithOthers, StandbysBarred, Statements
+from provision.lab.faults.database_steps import ClientsKeptAtHome, EndsWithOthers, StandbysTagged, Statements
 from provision.lab.faults.steps import (
     WATCHDOG_NAME,
     DropsUnlessServed,
@@ -65,7 +65,7 @@ def nobody_takes_over(name: str, requirement: str) -> Fault:
         name,
         "no standby may take over when the primary is lost",
         requirement,
-        StandbysBarred(),
+        StandbysTagged(lambda _primary: {"nofailover": True}),
         confirm=lambda control: (
             sum(bool((each.get("tags") or {}).get("nofailover")) for each in members(control))
             == len(control.plan.regions) - 1
