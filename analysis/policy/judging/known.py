@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from analysis.facts import Policies, RemoteKnowledge
 from analysis.plan import Plan
 from analysis.policy.judging.labels import database_pods
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import gap_findings, listed
 
-NETWORK_SET = "network-set"
+FEDERATION, NETWORK_SET, IDENTITY = "federation", "network-set", "identity"
 _CAUSES = {
-    "federation": "the other cluster's API is not reached, or the credentials of its configuration have expired",
+    FEDERATION: "the other cluster's API is not reached, or the credentials of its configuration have expired",
     NETWORK_SET: "the set was written by hand, and pods have got other addresses since",
-    "identity": "the agent has not read the identities of the other cluster from its store",
+    IDENTITY: "the agent has not read the identities of the other cluster from its store",
 }
 
 
@@ -42,10 +44,12 @@ def judge_remote_endpoints(plan: Plan, policies: Policies) -> Verdict:
         if apart:
             where = f" on {listed(known.node for known in apart)}" if apart[0].node else ""
             observed = f"{apart[0].source}{where} is not in sync: {apart[0].detail or 'the engine gives no reason'}"
-            violations.append(Finding(subject, "to be known, and in sync", observed, _CAUSES.get(apart[0].source)))
+            layer = Layer.CONTROL if apart[0].source == FEDERATION else None
+            cause = _CAUSES[apart[0].source]
+            violations.append(Finding(subject, "to be known, and in sync", observed, cause, layer))
             continue
         violations += _addresses(plan, policies, there.name, told, subject)
-        if all(known.in_sync is None and not known.networks for known in told):
+        if all(known.in_sync is None and known.source == FEDERATION for known in told):
             gaps.append(
                 Finding(subject, "to be told whether they are known", told[0].detail or "the engine does not tell")
             )
@@ -66,27 +70,37 @@ def _addresses(
     """Findings about the addresses that an engine holds for those of the remote database pods."""
     pods = [pod for pod in database_pods(plan, policies) if pod.region == remote and pod.address is not None]
     others = [pod for pod in policies.endpoints if pod.region == remote and pod not in pods and pod.address is not None]
+    lacking: defaultdict[tuple[str, str], list[RemoteKnowledge]] = defaultdict(list)
     found = []
-    for known in told:
-        if not known.networks:
-            continue
-        missing = [pod for pod in pods if not any(pod.address in network for network in known.networks)]
-        strange = [
-            pod for pod in others if known.source == NETWORK_SET and not pod.host_network and _alone(known, pod.address)
-        ]
-        who = f"{known.source}{f' on {known.node}' if known.node else ''}"
-        if missing:
+    for known in _together(told):
+        if known.source == FEDERATION and not known.networks:
+            continue  # Typha says that it knows all of them, and not whom
+        if missing := [pod for pod in pods if not any(pod.address in network for network in known.networks)]:
             names = listed(f"{pod.name} ({pod.address})" for pod in missing)
-            found.append(
-                Finding(
-                    subject, "all of its database pods to be known", f"{who} lacks {names}", _CAUSES.get(known.source)
-                )
-            )
-        elif strange:
+            lacking[known.source, names].append(known)
+        elif known.source == NETWORK_SET and (
+            strange := [pod for pod in others if not pod.host_network and _alone(known, pod.address)]
+        ):
             names = listed(f"{pod.namespace}/{pod.name} ({pod.address})" for pod in strange)
             cause = "an address that a database pod had is another pod's now, which is let in for it"
-            found.append(Finding(subject, "nobody else to pass for one", f"{who} holds {names}", cause))
+            found.append(Finding(subject, "nobody else to pass for one", f"{known.source} holds {names}", cause))
+    for (source, names), alike in lacking.items():
+        nodes = listed(known.node for known in alike if known.node)
+        who = f"{source} on {nodes}" if nodes else source
+        found.append(Finding(subject, "all of its database pods to be known", f"{who} lacks {names}", _CAUSES[source]))
     return found
+
+
+def _together(told: Iterable[RemoteKnowledge]) -> Iterator[RemoteKnowledge]:
+    """The network sets as one, for a set may hold a single pod; everything else as it is."""
+    sets = []
+    for known in told:
+        if known.source == NETWORK_SET:
+            sets.append(known)
+        else:
+            yield known
+    if sets:
+        yield replace(sets[0], networks=tuple(network for known in sets for network in known.networks))
 
 
 def _alone(known: RemoteKnowledge, address: object) -> bool:

@@ -15,6 +15,7 @@ from analysis.policy.judging.rules import judge_matching, judge_satisfiable
 from analysis.policy.judging.scopes import judge_clusters_named, judge_namespaces_named
 from analysis.policy.judging.self_test import judge_sample
 from analysis.policy.sample import read_sample
+from analysis.rootcause import Layer
 from analysis.verdict import Outcome
 from provision.lab.cilium.isolation import isolation_policy
 from provision.lab.topology import azure_cilium
@@ -146,6 +147,7 @@ class TestRemoteEndpoints:
         verdict = judge_remote_endpoints(PLAN, facts)
         assert verdict.outcome is Outcome.VIOLATED
         assert "401" in verdict.observed
+        assert verdict.layer is Layer.CONTROL
 
     def test_a_pod_that_moved_out_of_a_network_set(self):
         nets = tuple(IPv4Network(address(WEST, number)) for number in (50, 51, 71))
@@ -161,6 +163,16 @@ class TestRemoteEndpoints:
         assert verdict.outcome is Outcome.VIOLATED
         assert "cockroachdb-2" in verdict.observed
 
+    def test_a_network_set_for_each_pod_is_as_good_as_one_for_all(self):
+        one = next(fact for fact in policies().knowledge if (fact.region, fact.remote) == (EAST, WEST))
+        sets = tuple(
+            replace(one, source="network-set", in_sync=None, networks=(IPv4Network(address(WEST, number)),))
+            for number in (50, 51, 52)
+        )
+        rest = tuple(fact for fact in policies().knowledge if fact != one)
+        assert outcome(judge_remote_endpoints, replace(policies(), knowledge=(*rest, *sets))) is Outcome.MET
+        assert outcome(judge_remote_endpoints, replace(policies(), knowledge=(*rest, *sets[1:]))) is Outcome.VIOLATED
+
     def test_an_address_of_a_network_set_that_is_anothers_now(self):
         nets = tuple(IPv4Network(address(WEST, number)) for number in (50, 51, 52, 71))
         facts = change(
@@ -174,6 +186,12 @@ class TestRemoteEndpoints:
         verdict = judge_remote_endpoints(PLAN, facts)
         assert verdict.outcome is Outcome.VIOLATED
         assert "web/other" in verdict.observed
+
+    def test_agents_that_hold_no_pod_of_a_cluster_do_not_know_it(self):
+        facts = change(policies(), "knowledge", in_east, source="identity", node="node-1", networks=())
+        verdict = judge_remote_endpoints(PLAN, facts)
+        assert verdict.outcome is Outcome.VIOLATED
+        assert "identity on node-1 lacks cockroachdb-0" in verdict.observed
 
     def test_an_engine_that_does_not_tell_leaves_it_open(self):
         facts = change(policies(), "knowledge", in_east, in_sync=None, networks=())
