@@ -19,8 +19,9 @@ BETWEEN_REGIONS = frozenset({"NET-POL-005", "NET-POL-006"})
 
 _USUAL_PORT = 5432
 
-UNPOLICED = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015"})
-"""What is open where nothing is enforced."""
+DENIALS = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015", "NET-POL-017"})
+"""What says that something is stopped: not so where nothing is enforced, and not proven where the flow that must pass
+beside it, its control, does not."""
 
 
 def policy_faults(lab: LabTopology, table: str, pod_devices: str) -> tuple[Fault, ...]:
@@ -94,7 +95,7 @@ def label_missing_on_a_pod(lab: LabTopology, region: LabRegion) -> Fault:
         steps=(Patch(region.name, database_pod(lab, region), {"metadata": {"labels": {label: None}}}),),
         confirm=object_says(region.name, database_pod(lab, region), ("metadata", "labels", label), None),
         # Nobody knows it for one of the database: it may not be called by the others, and may be by strangers.
-        follows=BETWEEN_REGIONS | UNPOLICED | {"NET-POL-004", "NET-POL-008", "NET-POL-012", "NET-POL-014"},
+        follows=BETWEEN_REGIONS | DENIALS | {"NET-POL-004", "NET-POL-008", "NET-POL-012", "NET-POL-014"},
     )
 
 
@@ -107,7 +108,7 @@ def enforcement_dead(region: LabRegion, table: str) -> Fault:
         requirement="NET-POL-011",
         steps=tuple(Meddling(node, table, _FLUSHER) for node in region.nodes),
         confirm=says(region.nodes[1], table, "chain", present=False),
-        follows=UNPOLICED,
+        follows=DENIALS,
     )
 
 
@@ -122,7 +123,7 @@ def rules_stuck(region: LabRegion, table: str) -> Fault:
         requirement="NET-POL-015",
         steps=tuple(Meddling(each, table, _KEEPER) for each in region.nodes),
         confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code != 0,
-        follows=UNPOLICED - {"NET-POL-015"},
+        follows=DENIALS - {"NET-POL-015"},
     )
 
 
@@ -154,7 +155,7 @@ def sender_hidden(lab: LabTopology, source: LabRegion, target: LabRegion) -> Fau
         ),
         confirm=table_is_loaded(place(source.nodes[1])),
         # Remote clients are clients too, and strangers are stopped for another reason than they should be.
-        follows=frozenset({"NET-POL-006", "NET-POL-001", "NET-POL-011", "NET-POL-012", "NET-POD-004"}),
+        follows=DENIALS | {"NET-POL-006", "NET-POL-001", "NET-POL-012", "NET-POD-004"},
     )
 
 

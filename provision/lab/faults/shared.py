@@ -13,6 +13,7 @@ from typing import Any
 from analysis.rootcause import Layer
 from provision.faults import Command, Confirm, Control, Create, Fault, Filter, Patch
 from provision.lab.cloud import SUBNET_BRIDGE
+from provision.lab.faults.policy import BETWEEN_REGIONS, DENIALS
 from provision.lab.faults.steps import (
     WATCHDOG_NAME,
     DropsUnlessServed,
@@ -47,16 +48,24 @@ REMOTE_NAMES = frozenset(
 )
 """What cannot be asked for when questions to another region's DNS servers, or their answers, are lost."""
 
-MESH_PATHS = REMOTE_NAMES | {
-    "NET-POD-001",
-    "NET-POD-002",
-    "NET-POD-003",
-    "NET-POD-005",
-    "NET-MTU-001",
-    "NET-MTU-002",
-    "NET-MTU-003",
-    "NET-MTU-004",
-}
+BETWEEN_PODS = BETWEEN_REGIONS | DENIALS | {"NET-POL-001", "NET-POL-012"}
+"""What policy lets pods of different regions do, and what cannot be proven of it where the one does not reach the
+other."""
+
+MESH_PATHS = (
+    REMOTE_NAMES
+    | BETWEEN_PODS
+    | {
+        "NET-POD-001",
+        "NET-POD-002",
+        "NET-POD-003",
+        "NET-POD-005",
+        "NET-MTU-001",
+        "NET-MTU-002",
+        "NET-MTU-003",
+        "NET-MTU-004",
+    }
+)
 """What is lost with any path between the pods of two regions."""
 
 UNSEEN = MESH_PATHS | {

@@ -23,7 +23,7 @@ from provision.lab.faults.calico.bird import Birdcl, BirdConfig, birdcl, protoco
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
 from provision.lab.faults.calico.routing import CUT_OFF
 from provision.lab.faults.foreign import foreign_authority_pem
-from provision.lab.faults.policy import BETWEEN_REGIONS
+from provision.lab.faults.policy import BETWEEN_REGIONS, DENIALS
 from provision.lab.faults.steps import (
     SecretChanged,
     Values,
@@ -50,16 +50,20 @@ _APART = EAST.nodes[2]
 _ACCOUNT = {"kind": "ServiceAccount", "name": FEDERATION_ACCOUNT, "namespace": FEDERATION_NAMESPACE}
 _ANYBODY = {"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"}
 
-UNCONNECTED = BETWEEN_REGIONS | {
-    "MESH-CP-002",
-    "MESH-CP-003",
-    "MESH-CP-004",
-    "MESH-CP-005",
-    "MESH-CP-010",
-    "MESH-CP-011",
-    "NET-POL-012",
-    "NET-POL-016",
-}
+UNCONNECTED = (
+    BETWEEN_REGIONS
+    | DENIALS
+    | {
+        "MESH-CP-002",
+        "MESH-CP-003",
+        "MESH-CP-004",
+        "MESH-CP-005",
+        "MESH-CP-010",
+        "MESH-CP-011",
+        "NET-POL-012",
+        "NET-POL-016",
+    }
+)
 """What cannot be done, or proven, with an access that is of no use: pods that have come since are not known."""
 
 

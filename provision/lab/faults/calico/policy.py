@@ -17,7 +17,7 @@ from provision.lab.faults.calico.place import CALICO, EAST, LAB, OHIO, WEST
 from provision.lab.faults.database import DOWN
 from provision.lab.faults.policy import (
     BETWEEN_REGIONS,
-    UNPOLICED,
+    DENIALS,
     Restarted,
     all_of,
     database_pod,
@@ -148,6 +148,7 @@ FAULTS: tuple[Fault, ...] = (
         confirm=all_of(
             says(_OHIO_DATABASE, TABLE, f"udp dport {_SQL}"), says(_EAST_DATABASE, TABLE, f"udp dport {_SQL}")
         ),
+        follows=frozenset({"NET-POL-017"}),
     ),
     Fault(
         name="policy-stranger-let-in",
@@ -168,6 +169,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=says(_OHIO_DATABASE, TABLE, "gnp/for-a-test/ingress/0"),
+        follows=frozenset({"NET-POL-015", "NET-POL-017"}),
     ),
     Fault(
         name="policy-egress-left-open",
@@ -176,7 +178,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-013",
         steps=(Edited(EAST.name, _POLICY, lambda _policy: {"spec": {"types": ["Ingress"], "egress": None}}),),
         confirm=says(_EAST_DATABASE, TABLE, "chain egress", present=False),
-        follows=frozenset({"NET-POL-014"}),
+        follows=frozenset({"NET-POL-014", "NET-POL-017"}),
     ),
     Fault(
         name="policy-impossible-selector",
@@ -185,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-003",
         steps=(_edited(EAST, ingress=lambda rules: [rules[0] | {"source": {"selector": _IMPOSSIBLE}}, *rules[1:]]),),
         confirm=says(_EAST_DATABASE, TABLE, f"gnp/{NAME}/ingress/0", present=False),
-        follows=BETWEEN_REGIONS | {"NET-POL-004", "NET-POL-008"},
+        follows=BETWEEN_REGIONS | DENIALS | {"NET-POL-004", "NET-POL-008"},
     ),
     Fault(
         name="policy-selector-of-nobody",
@@ -214,7 +216,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-014",
         steps=(Delete(WEST.name, _POLICY),),
         confirm=says(_WEST_DATABASE, TABLE, "chain", present=False),
-        follows=UNPOLICED,
+        follows=DENIALS,
     ),
     Fault(
         name="policy-higher-tier-allows-all",
@@ -248,7 +250,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         confirm=says(_OHIO_DATABASE, TABLE, "gnp/migration.allow-all/ingress/0"),
         # The rules behind it decide nothing any more.
-        follows=UNPOLICED | {"NET-POL-004"},
+        follows=DENIALS | {"NET-POL-004"},
     ),
     Fault(
         name="policy-leaves-out-own-region",
@@ -266,6 +268,7 @@ FAULTS: tuple[Fault, ...] = (
             f'"{EAST.name}", '
             not in (control.get(EAST.name, _POLICY) or {})["spec"]["ingress"][0]["source"]["selector"]
         ),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-dns-udp-blocked",
@@ -290,7 +293,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-012",
         steps=(_edited(WEST, ingress=_selecting(_CLIENT, 'app == "cockroachdb-clients"')),),
         confirm=says(_WEST_DATABASE, TABLE, f"gnp/{NAME}/ingress/1", present=False),
-        follows=frozenset({"NET-POL-004"}),
+        follows=DENIALS | {"NET-POL-004"},
     ),
     Fault(
         name="policy-console-blocked-one-way",
@@ -299,6 +302,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-006",
         steps=(Create(OHIO.name, _POLICIES, _deny("ingress", "source", EAST, _CONSOLE)),),
         confirm=says(_OHIO_DATABASE, TABLE, f"tcp dport {_CONSOLE} counter"),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-sql-blocked-one-way",
@@ -307,6 +311,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-005",
         steps=(Create(EAST.name, _POLICIES, _deny("egress", "destination", WEST, _SQL)),),
         confirm=says(_EAST_DATABASE, TABLE, f"tcp dport {_SQL} counter"),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-for-everybody-else",
@@ -335,7 +340,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=object_says(OHIO.name, f"{_POLICIES}/quarantine", ("spec", "order"), 500),
-        follows=frozenset({"NET-POL-004", "NET-POL-013"}),
+        follows=DENIALS | {"NET-POL-004"},
     ),
     Fault(
         name="policy-field-misspelt",
