@@ -27,6 +27,9 @@ class Space(Protocol):
     def apart(self, other: Any) -> bool:
         """Whether the two surely have nothing in common."""
 
+    def one(self) -> Space:
+        """As little of it as can be told apart."""
+
 
 Product: TypeAlias = tuple[Space, ...]
 
@@ -46,6 +49,10 @@ class Bits:
         """Whether no number is in both."""
         return not self.value & other.value
 
+    def one(self) -> Bits:
+        """Its lowest number."""
+        return Bits(self.value & -self.value)
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -61,6 +68,10 @@ class Numbers:
     def apart(self, other: Numbers) -> bool:
         """Whether no number is in both."""
         return not self.value & other.value
+
+    def one(self) -> Numbers:
+        """Its lowest number."""
+        return Numbers(self.value.lowest)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,11 @@ class PortChoice:
     def apart(self, other: PortChoice) -> bool:
         """Whether no number is in both, where names do not leave that open."""
         return not (self.value.names or other.value.names or self.value.numbers & other.value.numbers)
+
+    def one(self) -> PortChoice:
+        """Its lowest number, else one of its names."""
+        numbers, names = self.value.numbers, self.value.names
+        return PortChoice(Ports(numbers.lowest) if numbers else Ports(names=frozenset(sorted(names)[:1])))
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,10 @@ class Bearers:
             return False
         return satisfiable_by_objects(And((self.known, other.known))) is False
 
+    def one(self) -> Bearers:
+        """All of it."""
+        return self
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -124,6 +144,10 @@ class Conditions:
     def apart(self, other: Conditions) -> bool:
         """Never for sure."""
         return False
+
+    def one(self) -> Conditions:
+        """All of it."""
+        return self
 
 
 def product_of(rule: Rule, subjects: Space, index: LabelIndex) -> Product:

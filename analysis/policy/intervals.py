@@ -27,6 +27,11 @@ class IntervalSet:
                 merged.append((first, last))
         return cls(tuple(merged))
 
+    @property
+    def lowest(self) -> IntervalSet:
+        """The lowest of the numbers alone; nothing of an empty set."""
+        return IntervalSet(tuple((first, first) for first, _ in self.intervals[:1]))
+
     def __bool__(self) -> bool:
         return bool(self.intervals)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from analysis.policy.calico_rules import Action, CalicoPolicy, Rule
-from analysis.policy.calico_view import ClusterView, TierPolicies
+from analysis.policy.calico_view import ClusterView, Stage, TierPolicies
 from analysis.policy.coverage import Bearers, Bits, Product, Space, difference, product_of, product_of_today
 from analysis.policy.model import Direction
 
@@ -36,17 +36,75 @@ class Shadows:
             (tier, [(policy, self._subjects(policy)) for policy in tier.policies if not policy.is_staged])
             for tier in view.tiers
         ]
+        self._passing = {
+            tier.name
+            for tier in view.tiers
+            for policy in tier.policies
+            if any(rule.action is Action.PASS for rules in policy.rules.values() for rule in rules)
+        }
         self._today: dict[int, Product] = {}
+        self._before: dict[tuple[int, Direction], list[_Stretch]] = {}
 
     def over(self, policy: CalicoPolicy, rule: Rule) -> tuple[str, ...]:
         """What leaves nothing to a rule: one rule alone if there is such a one, else all that take part.
 
         Empty for a rule that something reaches, as far as can be told.
         """
-        before = list(self._tiers_before(policy, rule.direction))
+        first = self._first_over_one_packet(policy, rule)
+        if first is not None:
+            front, in_front = first
+            if in_front is rule:
+                return ()
+            whole = self._product(rule, self._subjects(policy))
+            if front.tier not in self._passing and not difference(
+                whole, self._product(in_front, self._subjects(front))
+            ):
+                return (in_front.name,)
+        before = self._tiers_before(policy, rule.direction)
         if self._inhabited and not self._reckon(policy, rule, before, self._product_today):
-            return ()  # somebody who is there today reaches it
+            return ()
         return self._reckon(policy, rule, before, self._product)
+
+    def _first_over_one_packet(self, policy: CalicoPolicy, rule: Rule) -> tuple[CalicoPolicy, Rule] | None:
+        """What decides about one packet between endpoints of today that the rule matches.
+
+        Tried first, for this alone tells of most rules that they are alive, and of most others which rule is in front.
+        """
+        packet = self._packet(policy, rule) if policy.is_normal and rule.direction in policy.types else None
+        if packet is None:
+            return None
+        member, product = packet
+        for tier, policies in self._view.standing(member, rule.direction, Stage.NORMAL):
+            found = next(
+                (
+                    (each, one)
+                    for each in policies
+                    for one in each.rules[rule.direction]
+                    if one is rule or (_decides(one) and not difference(product, self._product_today(one, product[0])))
+                ),
+                None,
+            )
+            if found is None and tier.drops:
+                return None
+            if found is not None and (found[1] is rule or found[1].action is not Action.PASS):
+                return found
+        return None
+
+    def _packet(self, policy: CalicoPolicy, rule: Rule) -> tuple[int, Product] | None:
+        """One packet that the rule matches, and the endpoint that is policed; None where none was found at once."""
+        ingress = rule.direction is Direction.INGRESS
+        policed, peer = (rule.destination, rule.source) if ingress else (rule.source, rule.destination)
+        index = self._view.index
+        subjects = self._view.selected(policy)
+        if policed.peer.known is not None:
+            subjects &= index.select(policed.peer.known)
+        others = index.everything + 1 if peer.peer.known is None else index.select(peer.peer.known)
+        if not subjects or not others:
+            return None
+        subject, other = Bits(subjects).one(), Bits(others).one()
+        sides = (other, subject) if ingress else (subject, other)
+        _, _, _, *of_packet = self._product_today(rule, subject)
+        return subject.value.bit_length() - 1, (subject, *sides, *(each.one() for each in of_packet))
 
     def _reckon(self, policy: CalicoPolicy, rule: Rule, before: list[_Stretch], product: _Reading) -> tuple[str, ...]:
         walk = _Walk(product(rule, self._subjects(policy)))
@@ -67,7 +125,7 @@ class Shadows:
             for rule in policy.rules[until.direction]:
                 if rule is until:
                     return True
-                if rule.action is Action.LOG or _IPV4 not in rule.families or rule.ignored or rule.layer_7:
+                if not _decides(rule):
                     continue
                 other = product(rule, subjects)
                 if rule.action is Action.PASS:
@@ -81,8 +139,14 @@ class Shadows:
         walk.rest += passed
         return False
 
-    def _tiers_before(self, policy: CalicoPolicy, direction: Direction) -> Iterator[_Stretch]:
+    def _tiers_before(self, policy: CalicoPolicy, direction: Direction) -> list[_Stretch]:
         """The tiers up to that of the policy, with what acts where it acts and on some that it selects."""
+        key = id(policy), direction
+        if key not in self._before:
+            self._before[key] = list(self._found_before(policy, direction))
+        return self._before[key]
+
+    def _found_before(self, policy: CalicoPolicy, direction: Direction) -> Iterator[_Stretch]:
         own = self._subjects(policy)
         stage = policy.untracked, policy.pre_dnat
         for tier, entries in self._tiers:
@@ -109,7 +173,12 @@ class Shadows:
     def _product_today(self, rule: Rule, subjects: Space) -> Product:
         if id(rule) not in self._today:
             self._today[id(rule)] = product_of_today(rule, subjects, self._view.index)
-        return self._today[id(rule)]
+        return (subjects, *self._today[id(rule)][1:])
+
+
+def _decides(rule: Rule) -> bool:
+    """Whether it takes packets out of the way of those after it."""
+    return rule.action is not Action.LOG and _IPV4 in rule.families and not (rule.ignored or rule.layer_7)
 
 
 _Entry: TypeAlias = tuple[CalicoPolicy, Space]
