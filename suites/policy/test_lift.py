@@ -10,4 +10,4 @@ from analysis.policy.judging.over_time import judge_lift
 @pytest.mark.disruptive
 def test_without_the_policy_all_is_open_again(plan, facts, lifted, require):
     """Taking the policy away brings the open baseline back."""
-    require(judge_lift(plan, facts.policies, lifted))
+    require(judge_lift(plan, facts.policies, facts.enforcement, lifted))

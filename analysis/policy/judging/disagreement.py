@@ -8,6 +8,7 @@ from analysis.plan import Plan
 from analysis.policy.judging.flows import by_pair, flows_of, kinds, subject
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import IN_TIME, Fate, Tried, called
+from analysis.policy.judging.ways import Ways
 from analysis.words import listed
 
 
@@ -15,11 +16,11 @@ def find_disagreements(plan: Plan, policies: Policies, enforcement: Enforcement)
     """Every pair of parties between whom the objects and the packets disagree.
 
     A flow that is allowed and does not arrive says something about policy only where others find the way between the
-    same regions; what got through although it is denied says so in any case.
+    same nodes; what got through although it is denied says so in any case.
     """
     said = Said(plan, policies, enforcement.participants)
     flows = [tried for tried in flows_of(enforcement) if tried.trial.way not in IN_TIME and tried.target.healthy]
-    ways = {(tried.source.region, tried.target.region) for tried in flows if tried.fate is Fate.PASSED}
+    ways = Ways(flows)
     apart = [tried for tried in flows if _tells(tried, ways) and said.disagrees(tried)]
     found = []
     for group in by_pair(apart).values():
@@ -29,9 +30,9 @@ def find_disagreements(plan: Plan, policies: Policies, enforcement: Enforcement)
     return tuple(found)
 
 
-def _tells(tried: Tried, ways: set[tuple[str, str]]) -> bool:
+def _tells(tried: Tried, ways: Ways) -> bool:
     if tried.fate is Fate.STOPPED:
-        return tried.trial.control is not False and (tried.source.region, tried.target.region) in ways
+        return tried.trial.control is not False and ways.is_open(tried)
     return tried.fate is Fate.PASSED
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from analysis.facts import Enforcement
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import Fate, Tried, called, flow_words, tried_flows
+from analysis.policy.judging.ways import Ways
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import OUTCOME_WORDS, count, gap_findings, listed
 
@@ -30,6 +31,7 @@ def flows_of(enforcement: Enforcement) -> list[Tried]:
 def judge_passing(
     flows: Iterable[Tried],
     said: Said,
+    ways: Ways,
     *,
     expected: str,
     key: Key,
@@ -41,7 +43,8 @@ def judge_passing(
 
     Args:
         flows: those that were tried, all of which must.
-        said: what the objects say, for findings.
+        said: what the objects say.
+        ways: where anything at all got through. Where nothing did, and the objects do not deny it, no policy is to blame.
         expected: the promise.
         key: what a flow shows something about; everything in `required` needs a flow that shows something.
         required: the keys, with what each is called.
@@ -49,10 +52,12 @@ def judge_passing(
         remedy: what to do about it.
     """
     flows = list(flows)
-    blocked = [tried for tried in flows if tried.fate is Fate.STOPPED and tried.target.healthy]
+    silent = [tried for tried in flows if tried.fate is Fate.STOPPED and tried.target.healthy]
+    blocked = [tried for tried in silent if ways.is_open(tried) or said.denies(tried)]
+    cut_off = [tried for tried in silent if tried not in blocked]
     passed = [tried for tried in flows if tried.fate is Fate.PASSED]
     shown = {key(tried) for tried in (*blocked, *passed)}
-    undecided = [tried for tried in flows if tried not in blocked and tried not in passed and key(tried) not in shown]
+    undecided = [tried for tried in flows if tried not in silent and tried not in passed and key(tried) not in shown]
     return conclude(
         expected=expected,
         examined=len(blocked) + len(passed),
@@ -60,6 +65,7 @@ def judge_passing(
         violations=[_blocked(group, flows, said) for group in by_pair(blocked).values()],
         gaps=[
             *gaps,
+            *(_cut_off(group) for group in by_pair(cut_off).values()),
             *(open_question(group) for group in by_pair(undecided).values()),
             *untried(required, {key(tried) for tried in flows}),
         ],
@@ -145,6 +151,13 @@ def untried(required: Mapping[Hashable, str], tried: set[Hashable]) -> list[Find
 def gaps_of(enforcement: Enforcement, *parts: str) -> list[Finding]:
     """What could not be tried."""
     return gap_findings(enforcement.gaps, *(parts or ("participants", "trials")))
+
+
+def _cut_off(group: list[Tried]) -> Finding:
+    observed = (
+        "nothing at all gets through between their nodes, which no policy asks for: see what carries packets there"
+    )
+    return Finding(subject(group[0]), f"{kinds(group)} to be tried over a way that is there", observed)
 
 
 def _blocked(group: list[Tried], flows: list[Tried], said: Said) -> Finding:

@@ -11,6 +11,7 @@ from analysis.policy.judging.flows import flows_of, gaps_of, judge_passing, port
 from analysis.policy.judging.meant import DNS_PORT, DNS_PROTOCOLS, asks_own_dns, intent_of, meant
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import Tried, flow_words, role_of
+from analysis.policy.judging.ways import Ways
 from analysis.verdict import Verdict, not_applicable
 
 
@@ -41,6 +42,7 @@ def judge_inside_regions(plan: Plan, policies: Policies, enforcement: Enforcemen
             and (role_of(tried.target) in others or (role_of(tried.target) == DATABASE and not tried.crosses))
         ],
         Said(plan, policies, enforcement.participants),
+        Ways(flows_of(enforcement)),
         expected="inside its region every database pod reaches the others, and what it depends on",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),
@@ -54,6 +56,7 @@ def judge_dns(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdi
     return judge_passing(
         [tried for tried in flows_of(enforcement) if asks_own_dns(tried) and role_of(tried.source) == DATABASE],
         Said(plan, policies, enforcement.participants),
+        Ways(flows_of(enforcement)),
         expected="database pods can ask their own cluster's DNS, over UDP and TCP",
         key=lambda tried: (tried.source.region, tried.trial.protocol),
         required={
@@ -84,6 +87,7 @@ def judge_clients(plan: Plan, policies: Policies, enforcement: Enforcement) -> V
             if role_of(tried.source) in sources and role_of(tried.target) == DATABASE
         ],
         Said(plan, policies, enforcement.participants),
+        Ways(flows_of(enforcement)),
         expected="declared clients reach the database on the ports that they were given",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, CLIENT, DATABASE),
@@ -105,6 +109,7 @@ def _judge_between_database_pods(
             if tried.between(DATABASE, DATABASE) and tried.crosses and tried.trial.port in ports
         ],
         Said(plan, policies, enforcement.participants),
+        Ways(flows_of(enforcement)),
         expected=f"database pods of every region reach those of every other on {ports_words(ports)}",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),

@@ -19,7 +19,8 @@ from analysis.policy.judging.flows import (
 )
 from analysis.policy.judging.meant import intent_of, meant
 from analysis.policy.judging.said import Said
-from analysis.policy.judging.tried import Fate, Tried, role_of, tried_flows
+from analysis.policy.judging.tried import Fate, Tried, called, role_of, tried_flows
+from analysis.policy.judging.ways import Ways
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import gap_findings, listed
 
@@ -38,6 +39,7 @@ def judge_baseline(plan: Plan, policies: Policies, enforcement: Enforcement) -> 
             and (tried.source.party, tried.target.party) == (Party.STRANGER, Party.STRANGER)
         ],
         Said(plan, policies, enforcement.participants),
+        Ways(flows_of(enforcement)),
         expected="between pods of different clusters that no policy is about, every port is open",
         key=lambda tried: (tried.source.region, tried.target.region),
         required={
@@ -58,7 +60,8 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
     flows = [tried for tried in flows_of(enforcement) if tried.trial.way in (Way.LABELLED_LATER, Way.AFTER_RESTART)]
     after = [tried for tried in flows if not _unlabelled(tried)]
     let_in = [tried for tried in after if tried.fate is Fate.PASSED and meant(intent, tried) is False]
-    shut_out = [tried for tried in after if tried.fate is Fate.STOPPED and meant(intent, tried)]
+    ways = Ways(flows_of(enforcement))
+    shut_out = [tried for tried in after if tried.fate is Fate.STOPPED and meant(intent, tried) and ways.is_open(tried)]
     doubtful = [
         tried
         for tried in after
@@ -89,13 +92,20 @@ def judge_new_connections(plan: Plan, policies: Policies, enforcement: Enforceme
     )
 
 
-def judge_lift(plan: Plan, policies: Policies, lift: Lift) -> Verdict:
-    """NET-POL-017: without the policy what it stopped gets through, and once it is back it is stopped again."""
+def judge_lift(plan: Plan, policies: Policies, enforcement: Enforcement, lift: Lift) -> Verdict:
+    """NET-POL-017: without the policy what it stopped gets through, and once it is back it is stopped again.
+
+    What got through before it was taken away is no matter of its removal.
+    """
     intent, said = intent_of(plan), Said(plan, policies, lift.participants)
     without = [tried for tried in tried_flows(lift.participants, lift.without) if meant(intent, tried) is False]
     again = [tried for tried in tried_flows(lift.participants, lift.again) if meant(intent, tried) is False]
-    still_stopped = [tried for tried in without if tried.fate is Fate.STOPPED and tried.target.healthy]
-    let_in = [tried for tried in again if tried.fate is Fate.PASSED]
+    ways = Ways([*flows_of(enforcement), *tried_flows(lift.participants, (*lift.without, *lift.again))])
+    still_stopped = [
+        tried for tried in without if tried.fate is Fate.STOPPED and tried.target.healthy and ways.is_open(tried)
+    ]
+    open_before = {_place(tried) for tried in flows_of(enforcement) if tried.fate is Fate.PASSED}
+    let_in = [tried for tried in again if tried.fate is Fate.PASSED and _place(tried) not in open_before]
     undecided = [
         *(tried for tried in without if tried.fate is not Fate.PASSED and tried not in still_stopped),
         *(tried for tried in again if tried.fate is not Fate.PASSED and tried.doubt),
@@ -115,6 +125,11 @@ def judge_lift(plan: Plan, policies: Policies, lift: Lift) -> Verdict:
         remedy="look for what the agents left behind (rules, sets, endpoints' policy maps), and for other policies "
         "that are about these pods",
     )
+
+
+def _place(tried: Tried) -> tuple[str, str, str]:
+    """What a flow was about, whichever pods of ours it was tried with."""
+    return called(tried.source), called(tried.target), tried.flow
 
 
 def _unlabelled(tried: Tried) -> bool:

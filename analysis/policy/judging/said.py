@@ -92,6 +92,11 @@ class Said:
             return f"the objects allow it ({ends})" + ("" if passed else ", yet nothing came through")
         return f"the objects deny it ({ends})" + (", yet it got through" if passed else "")
 
+    def denies(self, tried: Tried) -> bool:
+        """Whether the objects are known to stop a flow."""
+        decision = self.decide(tried)
+        return decision is not None and not decision.allowed
+
     def disagrees(self, tried: Tried) -> bool:
         """Whether what was done is not what the objects say."""
         decision = self.decide(tried)

@@ -234,25 +234,40 @@ def test_a_label_that_came_later_needs_the_time_before_it_as_its_control():
 
 class TestLift:
     def test_what_opens_and_closes_again_is_met(self):
-        assert judge_lift(PLAN, policies(), lift()).outcome is Outcome.MET
+        assert judge_lift(PLAN, policies(), enforcement(), lift()).outcome is Outcome.MET
 
     def test_of_nothing_nothing_is_said(self):
-        assert judge_lift(PLAN, policies(), replace(lift(), without=(), again=())).outcome is Outcome.INCONCLUSIVE
+        assert (
+            judge_lift(PLAN, policies(), enforcement(), replace(lift(), without=(), again=())).outcome
+            is Outcome.INCONCLUSIVE
+        )
 
     def test_what_stays_closed_without_a_policy_is_a_violation(self):
         facts = change(
             lift(), "without", lambda trial: trial.source == stranger(EAST), outcome=ProbeOutcome.DROPPED, heard=False
         )
-        assert judge_lift(PLAN, policies(), facts).outcome is Outcome.VIOLATED
+        assert judge_lift(PLAN, policies(), enforcement(), facts).outcome is Outcome.VIOLATED
 
     def test_what_stays_open_once_it_is_back_is_a_violation(self):
         facts = change(
             lift(), "again", lambda trial: trial.source == stranger(EAST), outcome=ProbeOutcome.OPEN, heard=True
         )
-        assert judge_lift(PLAN, policies(), facts).outcome is Outcome.VIOLATED
+        assert judge_lift(PLAN, policies(), enforcement(), facts).outcome is Outcome.VIOLATED
+
+    def test_what_was_open_before_is_no_matter_of_the_removal(self):
+        facts = change(
+            lift(),
+            "again",
+            lambda trial: (trial.source, trial.target) == (stranger(EAST), role(WEST)),
+            outcome=ProbeOutcome.OPEN,
+            heard=True,
+        )
+        before = opened(enforcement(), stranger(EAST), role(WEST), SQL)
+        assert judge_lift(PLAN, policies(), before, facts).outcome is Outcome.MET
+        assert judge_lift(PLAN, policies(), enforcement(), facts).outcome is Outcome.VIOLATED
 
     def test_a_region_whose_policy_stayed_leaves_it_open(self):
         facts = replace(lift(), removed=lift().removed[1:])
-        verdict = judge_lift(PLAN, policies(), facts)
+        verdict = judge_lift(PLAN, policies(), enforcement(), facts)
         assert verdict.outcome is Outcome.INCONCLUSIVE
         assert REGIONS[0] in verdict.observed
