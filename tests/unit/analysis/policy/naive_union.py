@@ -71,7 +71,8 @@ def kubernetes_port(port: dict[str, Any], flow: Flow) -> bool:
 
 def kubernetes_peer(world: World, policy: Policy, item: dict[str, Any], peer: Endpoint, by_address: bool) -> bool:
     if "ipBlock" in item:
-        knows_address = by_address or peer.kind.value == "external"
+        by_mode = peer.kind.value != "pod" and world.options.cidr_match_mode == "nodes"
+        knows_address = by_address or by_mode or peer.kind.value == "external"
         return knows_address and in_block(peer, item["ipBlock"]["cidr"], item["ipBlock"].get("except") or [])
     if peer.kind.value != "pod":
         return False
