@@ -44,7 +44,7 @@ def judge_passing(
     Args:
         flows: those that were tried, all of which must.
         said: what the objects say.
-        ways: where anything at all got through. Where nothing did, and the objects do not deny it, no policy is to blame.
+        ways: where anything at all got through. Where nothing did, and the objects allow it, no policy is to blame.
         expected: the promise.
         key: what a flow shows something about; everything in `required` needs a flow that shows something.
         required: the keys, with what each is called.

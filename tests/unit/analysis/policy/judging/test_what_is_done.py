@@ -36,6 +36,8 @@ from tests.unit.analysis.policy.judging.policy_world import (
     member,
     opened,
     policies,
+    policy_object,
+    policy_spec,
     role,
     silenced,
     stranger,
@@ -146,6 +148,34 @@ def test_a_packet_that_was_heard_got_through_even_if_the_answer_did_not():
 def test_a_refusal_of_the_target_itself_shows_that_policy_let_it_through():
     facts = change(enforcement(), "trials", between(stranger(EAST), member(WEST), SQL), outcome=ProbeOutcome.REFUSED)
     assert judged(judge_strangers, facts).outcome is Outcome.VIOLATED
+
+
+def cut_off(here, there):
+    """Nothing arrives from one region in another."""
+    regions = [each.region for each in PARTICIPANTS]
+    return change(
+        enforcement(),
+        "trials",
+        lambda trial: (regions[trial.source], regions[trial.target]) == (here, there),
+        outcome=ProbeOutcome.DROPPED,
+        heard=False,
+        control=False,
+    )
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_a_broken_path_is_not_laid_at_the_door_of_policy(judge):
+    verdict = judged(judge, cut_off(EAST, WEST))
+    assert verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.MET)
+    if judge in (judge_database_ports, judge_baseline):
+        assert "nothing at all gets through" in verdict.observed
+
+
+def test_a_policy_that_denies_everything_is():
+    spec = policy_spec(WEST) | {"ingress": []}
+    objects = tuple(policy_object(WEST, spec) if item.region == WEST else item for item in policies().objects)
+    said = replace(policies(), objects=objects)
+    assert judge_database_ports(PLAN, said, cut_off(EAST, WEST)).outcome is Outcome.VIOLATED
 
 
 def test_a_flow_that_nobody_tried_leaves_it_open():
