@@ -285,6 +285,12 @@ def test_colours_are_for_terminals_alone(run: Run) -> None:
     assert "\x1b[31;1merror" in as_text(linted, COLOURED)
 
 
+def test_the_page_shows_what_is_really_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SAMPLE.parents[1])
+    _, text = run("docs/policy-sample.yaml")
+    assert text in (SAMPLE.parent / "policy-lint.md").read_text(encoding="utf-8")
+
+
 def test_every_sort_of_finding_is_documented() -> None:
     page = (SAMPLE.parent / "policy-lint.md").read_text(encoding="utf-8")
     assert [check for check in CHECKS if f"`{check}`" not in page] == []
