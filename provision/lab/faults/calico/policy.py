@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
@@ -14,6 +12,22 @@ from provision.lab.calico.policy.engine import TABLE
 from provision.lab.calico.policy.seed import NAME
 from provision.lab.faults.calico.control import UNCONNECTED
 from provision.lab.faults.calico.place import CALICO, EAST, LAB, OHIO, WEST
+from provision.lab.faults.calico.policy_steps import (
+    APPLIED,
+    DATABASE,
+    POLICIES,
+    POLICY,
+    Rules,
+    another,
+    blind,
+    deny,
+    edited,
+    for_both,
+    misspelt,
+    selecting,
+    with_rules,
+    without_dns,
+)
 from provision.lab.faults.database import DOWN
 from provision.lab.faults.policy import (
     BETWEEN_REGIONS,
@@ -26,103 +40,15 @@ from provision.lab.faults.policy import (
     says,
 )
 from provision.lab.faults.steps import Edited, object_says
-from provision.lab.topology import LabRegion
 
-_POLICIES = f"{CALICO}/globalnetworkpolicies"
-_POLICY = f"{_POLICIES}/{NAME}"
 _TYPHA = f"/apis/apps/v1/namespaces/calico-system/deployments/{TYPHA}"
 _OHIO_ADDRESSES = str(OHIO.plan.pod_cidr.network_address).removesuffix("0")
 _FEDERATION_ROLE = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{FEDERATION_ACCOUNT}"
-_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PLAN = LAB.plan.database or DatabasePlan()
 _SQL, _CONSOLE = _PLAN.sql_port, _PLAN.console_port
 _UNUSED = 26258
-_DATABASE, _CLIENT = 'app == "cockroachdb"', 'app == "cockroachdb-client"'
+_CLIENT = 'app == "cockroachdb-client"'
 _IMPOSSIBLE = f'geography == "{OHIO.name}" && geography == "{WEST.name}"'
-
-Rules = list[dict[str, Any]]
-
-
-def _edited(region: LabRegion, **changes: Callable[[Rules], Rules]) -> Edited:
-    """The region's policy with other rules: by direction, what becomes of them."""
-
-    def change(policy: dict[str, Any]) -> dict[str, Any]:
-        copy = json.loads(json.dumps(policy["spec"]))
-        return {"spec": {direction: edit(copy[direction]) for direction, edit in changes.items()}}
-
-    return Edited(region.name, _POLICY, change)
-
-
-def _selecting(old: str, new: str) -> Callable[[Rules], Rules]:
-    """Every selector with that text in it has another in its place."""
-
-    def edit(rules: Rules) -> Rules:
-        for side in _sides(rules):
-            if old in side.get("selector", ""):
-                side["selector"] = side["selector"].replace(old, new)
-        return rules
-
-    return edit
-
-
-def _sides(rules: Rules) -> Iterator[dict[str, Any]]:
-    for rule in rules:
-        yield from (rule[name] for name in ("source", "destination") if name in rule)
-
-
-def _with(*more: dict[str, Any]) -> Callable[[Rules], Rules]:
-    return lambda rules: [*rules, *more]
-
-
-def _without_dns(protocol: str) -> Callable[[Rules], Rules]:
-    def is_it(rule: dict[str, Any]) -> bool:
-        return bool(rule["protocol"] == protocol and rule["destination"].get("ports") == [53])
-
-    return lambda rules: [rule for rule in rules if not is_it(rule)]
-
-
-def _another(name: str, **spec: Any) -> dict[str, Any]:
-    """A policy beside the region's own."""
-    return {
-        "apiVersion": "crd.projectcalico.org/v1",
-        "kind": "GlobalNetworkPolicy",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-
-
-def _deny(direction: str, other: str, region: LabRegion, port: int) -> dict[str, Any]:
-    """A policy in front of the database's own that closes one port between it and another region's pods."""
-    there = {"selector": f'{_DATABASE} && geography == "{region.name}"'}
-    ends = {other: there | {"ports": [port]}} if other == "destination" else _from(there, port)
-    rule = {"action": "Deny", "protocol": "TCP", **ends}
-    types = [direction.capitalize()]
-    return _another(f"no-{port}-with-{region.name}", order=10, selector=_DATABASE, types=types, **{direction: [rule]})
-
-
-def _from(source: dict[str, Any], port: int) -> dict[str, Any]:
-    return {"source": source, "destination": {"ports": [port]}}
-
-
-def _for_both(protocol: str, port: int) -> tuple[Edited, Edited]:
-    """One more port, where the one region lets out and the other lets in."""
-    into = {"action": "Allow", "protocol": protocol, **_from({"selector": _DATABASE}, port)}
-    out_of = {"action": "Allow", "protocol": protocol, "destination": {"selector": _DATABASE, "ports": [port]}}
-    return _edited(OHIO, ingress=_with(into)), _edited(EAST, egress=_with(out_of))
-
-
-def _misspelt(policy: dict[str, Any]) -> dict[str, Any]:
-    """The policy applied once more, with an "s" too few: the API server takes it, and forgets that field."""
-    spec = json.loads(json.dumps(policy["spec"]))
-    spec["ingress"][0]["source"]["serviceAccount"] = {"names": ["cockroachdb"]}
-    applied = {key: policy[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": NAME}, "spec": spec}
-    return {"metadata": {"annotations": {_APPLIED: json.dumps(applied)}}, "spec": spec}
-
-
-def _blind(role: dict[str, Any]) -> dict[str, Any]:
-    rules = [rule | {"resources": [each for each in rule["resources"] if each != "pods"]} for rule in role["rules"]]
-    return {"rules": rules}
-
 
 _ALLOW_ALL: Rules = [{"action": "Allow"}]
 _EAST_DATABASE, _OHIO_DATABASE, _WEST_DATABASE = (region.nodes[1] for region in (EAST, OHIO, WEST))
@@ -134,7 +60,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{OHIO.name} takes TCP {_UNUSED} from the database of {EAST.name}, and nobody asked for it",
         layer=Layer.POLICY,
         requirement="NET-POL-007",
-        steps=_for_both("TCP", _UNUSED),
+        steps=for_both("TCP", _UNUSED),
         confirm=all_of(
             says(_OHIO_DATABASE, TABLE, f"tcp dport {_UNUSED}"), says(_EAST_DATABASE, TABLE, f"tcp dport {_UNUSED}")
         ),
@@ -144,7 +70,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{OHIO.name} takes UDP {_SQL} from the database of {EAST.name}: the right port, the wrong protocol",
         layer=Layer.POLICY,
         requirement="NET-POL-007",
-        steps=_for_both("UDP", _SQL),
+        steps=for_both("UDP", _SQL),
         confirm=all_of(
             says(_OHIO_DATABASE, TABLE, f"udp dport {_SQL}"), says(_EAST_DATABASE, TABLE, f"udp dport {_SQL}")
         ),
@@ -158,11 +84,11 @@ FAULTS: tuple[Fault, ...] = (
         steps=(
             Create(
                 OHIO.name,
-                _POLICIES,
-                _another(
+                POLICIES,
+                another(
                     "for-a-test",
                     order=10,
-                    selector=_DATABASE,
+                    selector=DATABASE,
                     types=["Ingress"],
                     ingress=[{"action": "Allow", "protocol": "TCP", "destination": {"ports": [_SQL]}}],
                 ),
@@ -176,7 +102,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"the policy of {EAST.name} is about what comes in only",
         layer=Layer.POLICY,
         requirement="NET-POL-013",
-        steps=(Edited(EAST.name, _POLICY, lambda _policy: {"spec": {"types": ["Ingress"], "egress": None}}),),
+        steps=(Edited(EAST.name, POLICY, lambda _policy: {"spec": {"types": ["Ingress"], "egress": None}}),),
         confirm=says(_EAST_DATABASE, TABLE, "chain egress", present=False),
         follows=frozenset({"NET-POL-014", "NET-POL-017"}),
     ),
@@ -185,7 +111,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{EAST.name} lets in who is of {OHIO.name} and of {WEST.name} at once",
         layer=Layer.POLICY,
         requirement="NET-POL-003",
-        steps=(_edited(EAST, ingress=lambda rules: [rules[0] | {"source": {"selector": _IMPOSSIBLE}}, *rules[1:]]),),
+        steps=(edited(EAST, ingress=lambda rules: [rules[0] | {"source": {"selector": _IMPOSSIBLE}}, *rules[1:]]),),
         confirm=says(_EAST_DATABASE, TABLE, f"gnp/{NAME}/ingress/0", present=False),
         follows=BETWEEN_REGIONS | DENIALS | {"NET-POL-004", "NET-POL-008"},
     ),
@@ -195,9 +121,9 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.POLICY,
         requirement="NET-POL-004",
         steps=(
-            _edited(
+            edited(
                 OHIO,
-                ingress=_with(
+                ingress=with_rules(
                     {
                         "action": "Allow",
                         "protocol": "TCP",
@@ -207,14 +133,14 @@ FAULTS: tuple[Fault, ...] = (
                 ),
             ),
         ),
-        confirm=lambda control: "prometeus" in json.dumps(control.get(OHIO.name, _POLICY)),
+        confirm=lambda control: "prometeus" in json.dumps(control.get(OHIO.name, POLICY)),
     ),
     Fault(
         name="policy-missing-in-one-cluster",
         summary=f"nobody has applied the policy in {WEST.name}: it is not copied from cluster to cluster",
         layer=Layer.POLICY,
         requirement="NET-POL-014",
-        steps=(Delete(WEST.name, _POLICY),),
+        steps=(Delete(WEST.name, POLICY),),
         confirm=says(_WEST_DATABASE, TABLE, "chain", present=False),
         follows=DENIALS,
     ),
@@ -236,8 +162,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
             Create(
                 OHIO.name,
-                _POLICIES,
-                _another(
+                POLICIES,
+                another(
                     "migration.allow-all",
                     tier="migration",
                     order=1,
@@ -258,15 +184,14 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.POLICY,
         requirement="NET-POL-008",
         steps=(
-            _edited(
+            edited(
                 EAST,
-                ingress=_selecting(f'"{EAST.name}", ', ""),
-                egress=_selecting(f'"{EAST.name}", ', ""),
+                ingress=selecting(f'"{EAST.name}", ', ""),
+                egress=selecting(f'"{EAST.name}", ', ""),
             ),
         ),
         confirm=lambda control: (
-            f'"{EAST.name}", '
-            not in (control.get(EAST.name, _POLICY) or {})["spec"]["ingress"][0]["source"]["selector"]
+            f'"{EAST.name}", ' not in (control.get(EAST.name, POLICY) or {})["spec"]["ingress"][0]["source"]["selector"]
         ),
         follows=DENIALS,
     ),
@@ -275,7 +200,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"database pods of {EAST.name} may ask DNS over TCP only",
         layer=Layer.POLICY,
         requirement="NET-POL-009",
-        steps=(_edited(EAST, egress=_without_dns("UDP")),),
+        steps=(edited(EAST, egress=without_dns("UDP")),),
         confirm=says(_EAST_DATABASE, TABLE, "udp dport 53", present=False),
     ),
     Fault(
@@ -283,7 +208,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"database pods of {WEST.name} may ask DNS over UDP only: what is truncated stays so",
         layer=Layer.POLICY,
         requirement="NET-POL-009",
-        steps=(_edited(WEST, egress=_without_dns("TCP")),),
+        steps=(edited(WEST, egress=without_dns("TCP")),),
         confirm=says(_WEST_DATABASE, TABLE, "tcp dport 53", present=False),
     ),
     Fault(
@@ -291,7 +216,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{WEST.name} lets clients in by a label that they do not have",
         layer=Layer.POLICY,
         requirement="NET-POL-012",
-        steps=(_edited(WEST, ingress=_selecting(_CLIENT, 'app == "cockroachdb-clients"')),),
+        steps=(edited(WEST, ingress=selecting(_CLIENT, 'app == "cockroachdb-clients"')),),
         confirm=says(_WEST_DATABASE, TABLE, f"gnp/{NAME}/ingress/1", present=False),
         follows=DENIALS | {"NET-POL-004"},
     ),
@@ -300,7 +225,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{OHIO.name} denies TCP {_CONSOLE} to the database pods of {EAST.name}, and to nobody else",
         layer=Layer.POLICY,
         requirement="NET-POL-006",
-        steps=(Create(OHIO.name, _POLICIES, _deny("ingress", "source", EAST, _CONSOLE)),),
+        steps=(Create(OHIO.name, POLICIES, deny("ingress", "source", EAST, _CONSOLE)),),
         confirm=says(_OHIO_DATABASE, TABLE, f"tcp dport {_CONSOLE} counter"),
         follows=DENIALS,
     ),
@@ -309,7 +234,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"database pods of {EAST.name} may not call those of {WEST.name}, which may call them",
         layer=Layer.POLICY,
         requirement="NET-POL-005",
-        steps=(Create(EAST.name, _POLICIES, _deny("egress", "destination", WEST, _SQL)),),
+        steps=(Create(EAST.name, POLICIES, deny("egress", "destination", WEST, _SQL)),),
         confirm=says(_EAST_DATABASE, TABLE, f"tcp dport {_SQL} counter"),
         follows=DENIALS,
     ),
@@ -321,8 +246,8 @@ FAULTS: tuple[Fault, ...] = (
         steps=(
             Create(
                 OHIO.name,
-                _POLICIES,
-                _another(
+                POLICIES,
+                another(
                     "quarantine",
                     order=500,
                     selector='!has(app) && projectcalico.org/namespace == "meshproof"',
@@ -339,7 +264,7 @@ FAULTS: tuple[Fault, ...] = (
                 ),
             ),
         ),
-        confirm=object_says(OHIO.name, f"{_POLICIES}/quarantine", ("spec", "order"), 500),
+        confirm=object_says(OHIO.name, f"{POLICIES}/quarantine", ("spec", "order"), 500),
         follows=DENIALS | {"NET-POL-004"},
     ),
     Fault(
@@ -347,10 +272,10 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"the policy of {OHIO.name} was applied with a field that Calico does not know, and came in without it",
         layer=Layer.POLICY,
         requirement="NET-POL-022",
-        steps=(Edited(OHIO.name, _POLICY, _misspelt),),
+        steps=(Edited(OHIO.name, POLICY, misspelt),),
         confirm=lambda control: (
-            "serviceAccount" not in ((control.get(OHIO.name, _POLICY) or {}).get("spec") or {})["ingress"][0]["source"]
-            and _APPLIED in ((control.get(OHIO.name, _POLICY) or {})["metadata"].get("annotations") or {})
+            "serviceAccount" not in ((control.get(OHIO.name, POLICY) or {}).get("spec") or {})["ingress"][0]["source"]
+            and APPLIED in ((control.get(OHIO.name, POLICY) or {})["metadata"].get("annotations") or {})
         ),
     ),
     Fault(
@@ -358,7 +283,7 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"the policy of {OHIO.name} lets the database ask DNS and nothing else, which shows when it restarts",
         layer=Layer.POLICY,
         requirement="NET-POL-021",
-        steps=(_edited(OHIO, egress=lambda rules: rules[:2]), Restarted(OHIO, database_pod(LAB, OHIO))),
+        steps=(edited(OHIO, egress=lambda rules: rules[:2]), Restarted(OHIO, database_pod(LAB, OHIO))),
         confirm=all_of(
             says(_OHIO_DATABASE, TABLE, f"gnp/{NAME}/egress/2", present=False),
             is_not_ready(database_pod(LAB, OHIO), OHIO),
@@ -374,7 +299,7 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.CONTROL,
         requirement="NET-POL-016",
         steps=(
-            Edited(OHIO.name, _FEDERATION_ROLE, _blind),
+            Edited(OHIO.name, _FEDERATION_ROLE, blind),
             # A watch that is open stays open: it shows when Typha begins anew.
             Patch(EAST.name, _TYPHA, {"spec": {"template": {"metadata": {"annotations": {"restarted": "now"}}}}}),
         ),
