@@ -12,7 +12,7 @@ from analysis.catalogue import PROFILES, parse_catalogue
 from analysis.fleet import Capability
 
 SUITES = Path(__file__).parents[3] / "suites"
-COVERED_AREAS = ("NET-ADDR", "NET-ROUTE", "NET-POD", "MESH-CP", "DB-FORM")
+COVERED_AREAS = ("NET-ADDR", "NET-ROUTE", "NET-POD", "NET-POL", "MESH-CP", "DB-FORM")
 NOT_OFFERED = {"aws-calico": {"tunnel-map"}, "azure-cilium": {"bgp"}}
 """Capabilities that no environment of a profile has."""
 
