@@ -36,8 +36,8 @@ def policy_faults(lab: LabTopology, table: str, pod_devices: str) -> tuple[Fault
     return (
         label_missing_from_template(lab, ohio),
         label_missing_on_a_pod(lab, west),
-        enforcement_dead(east, table),
-        rules_stuck(west, table),
+        enforcement_dead(west, table),
+        rules_stuck(east, table),
         outlived_by_a_firewall(ohio, east),
         sender_hidden(lab, east, ohio),
         readiness_blocked(lab, ohio, pod_devices),
