@@ -165,6 +165,11 @@ def product_of_today(rule: Rule, subjects: Space, index: LabelIndex) -> Product:
     return subjects, _members(rule.source, index), _members(rule.destination, index), *_of_packet(rule)
 
 
+def within(product: Product, other: Product) -> bool:
+    """Whether nothing of a product is left when the other is taken away."""
+    return all(mine.minus(its) is None for mine, its in zip(product, other, strict=True))
+
+
 def difference(product: Product, other: Product) -> list[Product]:
     """What is left of a product: the product itself where the two have nothing in common."""
     parts: list[Product] = []

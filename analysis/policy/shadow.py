@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from analysis.policy.calico_rules import Action, CalicoPolicy, Rule
 from analysis.policy.calico_view import ClusterView, Stage, TierPolicies
-from analysis.policy.coverage import Bearers, Bits, Product, Space, difference, product_of, product_of_today
+from analysis.policy.coverage import Bearers, Bits, Product, Space, difference, product_of, product_of_today, within
 from analysis.policy.model import Direction
 
 PARTS = 64
@@ -80,7 +80,7 @@ class Shadows:
                     (each, one)
                     for each in policies
                     for one in each.rules[rule.direction]
-                    if one is rule or (_decides(one) and not difference(product, self._product_today(one, product[0])))
+                    if one is rule or (_decides(one) and within(product, self._product_today(one, product[0])))
                 ),
                 None,
             )

@@ -55,7 +55,7 @@ ENDPOINTS = (
     Endpoint("out", EndpointKind.EXTERNAL, IPv4Address("192.0.2.1")),
 )
 SETS = (NetworkSet("a", "offices", ("192.0.2.0/24", "10.1.0.0/16"), {"p": "1"}),)
-TIERS = (Tier("a", "early", 10), Tier("a", "soft", 20, "Pass"))
+TIERS = tuple(each for cluster in "ab" for each in (Tier(cluster, "early", 10), Tier(cluster, "soft", 20, "Pass")))
 
 # The selectors, each with what it means, written down by hand.
 SELECTORS: dict[str, Any] = {
@@ -219,13 +219,17 @@ specs = st.fixed_dictionaries(
     optional={
         "tier": st.sampled_from(["early", "soft"]),
         "order": st.sampled_from([-1, 0, 5.5]),
-        "ingress": st.lists(rules, max_size=3),
-        "egress": st.lists(rules, max_size=3),
+        "ingress": st.lists(rules, min_size=1, max_size=4),
+        "egress": st.lists(rules, min_size=1, max_size=4),
     },
 )
 places = st.sampled_from(
-    [("a", PolicyKind.GLOBAL_NETWORK_POLICY, "")] * 2
-    + [("a", PolicyKind.NETWORK_POLICY, "x"), ("b", PolicyKind.GLOBAL_NETWORK_POLICY, "")]
+    [
+        ("a", PolicyKind.GLOBAL_NETWORK_POLICY, ""),
+        ("a", PolicyKind.NETWORK_POLICY, "x"),
+        ("a", PolicyKind.NETWORK_POLICY, "y"),
+        ("b", PolicyKind.GLOBAL_NETWORK_POLICY, ""),
+    ]
 )
 
 

@@ -101,6 +101,26 @@ def test_a_rule_shadowed_on_some_of_its_endpoints_only_lives():
     assert not found(first, both)
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"source": {"notSelector": 'app == "two"'}},
+        {"protocol": "TCP", "destination": {"ports": ["sql"]}},
+        {"protocol": "TCP", "destination": {"notPorts": ["sql"]}},
+        {"source": {"services": {"name": "s", "namespace": "db"}}},
+        {"http": {"methods": ["GET"]}},
+        {"source": {"notNets": ["0.0.0.0/0"]}},
+        {"ipVersion": 6},
+        {"protocol": "ICMP", "icmp": {"type": 8}},
+        {"source": {"selector": "all()"}},
+    ],
+    ids=str,
+)
+def test_a_rule_that_leaves_something_casts_no_shadow(first):
+    dead = found(gnp("p", ingress=[{"action": "Allow"} | first, {"action": "Deny"}]))
+    assert "gnp/p/ingress/1" not in dead
+
+
 def test_a_policy_that_selects_nobody_is_told_once_and_why():
     dead = found(gnp("p", selector='geography == "us-east-1"', ingress=[{"action": "Allow"}, {"action": "Deny"}]))
     assert dead["gnp/p"].reason == "policy-selects-nobody"
