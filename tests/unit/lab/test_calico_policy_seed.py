@@ -4,11 +4,11 @@ from copy import deepcopy
 
 import pytest
 
-from provision.lab.calico.policy.objects import read_policy
+from provision.lab.calico.policy.objects import read_network_set, read_policy
 from provision.lab.calico.policy.schemas import schema_of
 from provision.lab.calico.policy.seed import isolation, objects
 from provision.lab.kube.apiserver.schemas import check, prune
-from provision.lab.topology import aws_calico
+from provision.lab.topology import PolicyPeers, aws_calico, azure_cilium
 
 LAB = aws_calico("lab")
 EAST, OHIO, _ = LAB.regions
@@ -41,3 +41,17 @@ def test_an_action_is_one_of_four():
     policy["spec"]["ingress"][0]["action"] = "allow"
     (path, _), *more = check(schema_of(policy["kind"]), policy)
     assert (path, more) == ("spec.ingress[0].action", [])
+
+
+def test_without_federation_each_other_cluster_is_a_set_of_all_its_pods():
+    lab = aws_calico("lab", policy_peers=PolicyPeers.NETWORK_SETS)
+    sets = [read_network_set(obj) for obj in objects(lab, lab.regions[0]) if obj["kind"] == "GlobalNetworkSet"]
+    assert [(each.labels["geography"], each.nets) for each in sets] == [
+        (region.name, (region.plan.pod_cidr,)) for region in lab.regions[1:]
+    ]
+    assert all(each.labels["app"] == "cockroachdb" for each in sets)
+
+
+def test_network_sets_are_calicos():
+    with pytest.raises(ValueError, match="network sets"):
+        azure_cilium("lab", policy_peers=PolicyPeers.NETWORK_SETS)
