@@ -14,6 +14,7 @@ from provision.lab.cilium.keys import NAMESPACE_ANNOTATION
 from provision.lab.cilium.policy.enforcer import TABLE
 from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, LAB, WESTUS
 from provision.lab.faults.cilium.steps import AGENT, Restarted
+from provision.lab.faults.policy import DENIALS
 from provision.lab.faults.steps import object_says, place
 from provision.lab.topology import LabNode, LabRegion
 
@@ -29,10 +30,10 @@ _TO_DNS, _TO_DATABASE, _TO_STORE = 0, 1, 2
 _Rules = list[dict[str, Any]]
 _Change = Callable[[_Rules], None]
 
-DATABASE_UNDER_POLICY = frozenset(
-    {"NET-POL-010", "NET-POL-015", "NET-POL-021"} | {f"DB-FORM-{number:03}" for number in range(1, 20)}
+DATABASE_SHUT_OUT = (
+    DENIALS | {"NET-POL-010", "NET-POL-021"} | frozenset(f"DB-FORM-{number:03}" for number in range(1, 20))
 )
-"""What a database tells of that cannot talk to itself, to its store, or to DNS."""
+"""What a database tells of that cannot talk to itself, to its store, or to DNS; and denials, which lose their controls."""
 
 
 def _spec(region: LabRegion) -> dict[str, Any]:
@@ -292,7 +293,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_node_lacks(EASTUS, _comment("ingress", _FROM_DATABASE)),
-        follows=DATABASE_UNDER_POLICY | {"NET-POL-004", "NET-POL-005", "NET-POL-006", "NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-004", "NET-POL-005", "NET-POL-006", "NET-POL-008"},
     ),
     Fault(
         name="policy-missing-in-a-cluster",
@@ -301,7 +302,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-014",
         steps=(Delete(EUROPE.name, POLICY),),
         confirm=_polices_nothing(EUROPE),
-        follows=frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015"}),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-only-audited",
@@ -310,7 +311,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-011",
         steps=(_restarted(WESTUS, **{"policy-audit-mode": "true"}),),
         confirm=_polices_nothing(WESTUS),
-        follows=frozenset({"NET-POL-007", "NET-POL-013", "NET-POL-015"}),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-never-enforced",
@@ -319,7 +320,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-013",
         steps=(_restarted(EASTUS, **{"enable-policy": "never"}),),
         confirm=_polices_nothing(EASTUS),
-        follows=frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-015"}),
+        follows=DENIALS,
     ),
     Fault(
         name="policy-peers-of-any-cluster",
@@ -351,7 +352,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-008",
         steps=(_changed(EASTUS, ingress=_unless(_FROM_DATABASE, "geography", EASTUS.name)),),
         confirm=_api_has(EASTUS, _unless(_FROM_DATABASE, "geography", EASTUS.name)),
-        follows=DATABASE_UNDER_POLICY,
+        follows=DATABASE_SHUT_OUT,
     ),
     Fault(
         name="policy-blocks-dns",
@@ -360,7 +361,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-009",
         steps=(_changed(WESTUS, egress=_without(_TO_DNS)),),
         confirm=_node_lacks(WESTUS, "dport 53"),
-        follows=DATABASE_UNDER_POLICY,
+        follows=DATABASE_SHUT_OUT,
     ),
     Fault(
         name="policy-blocks-clients",
@@ -369,7 +370,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-012",
         steps=(_changed(EUROPE, ingress=_without(_FROM_CLIENTS)),),
         confirm=_node_lacks(EUROPE, _comment("ingress", _FROM_CLIENTS)),
-        follows=DATABASE_UNDER_POLICY,
+        follows=DATABASE_SHUT_OUT,
     ),
     Fault(
         name="policy-blocks-sql-one-way",
@@ -378,7 +379,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-005",
         steps=(_changed(EASTUS, egress=_without_port(_TO_DATABASE, 26257)),),
         confirm=_line_says(EASTUS, _comment("egress", _TO_DATABASE), "26257", says=False),
-        follows=DATABASE_UNDER_POLICY | {"NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-008"},
     ),
     Fault(
         name="policy-blocks-console-one-way",
@@ -387,7 +388,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-006",
         steps=(_changed(WESTUS, ingress=_without_port(_FROM_DATABASE, 8080)),),
         confirm=_line_says(WESTUS, _comment("ingress", _FROM_DATABASE), "8080", says=False),
-        follows=DATABASE_UNDER_POLICY | {"NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-008"},
     ),
     Fault(
         name="policy-denied-by-another",
@@ -396,7 +397,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-005",
         steps=(Create(EASTUS.name, POLICIES, _DENIAL),),
         confirm=_node_says(EASTUS, '"ccnp/quarantine/ingressDeny/0"'),
-        follows=DATABASE_UNDER_POLICY | {"NET-POL-012"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-012"},
     ),
     Fault(
         name="policy-remote-pods-unknown",
@@ -411,7 +412,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_a_peer_is_lost(EASTUS, WESTUS),
-        follows=DATABASE_UNDER_POLICY | {"NET-POL-004", "NET-POL-005", "NET-POL-006"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-004", "NET-POL-005", "NET-POL-006"},
     ),
     Fault(
         name="policy-with-a-misspelt-field",
