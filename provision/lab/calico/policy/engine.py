@@ -53,6 +53,9 @@ TABLE = "ip calico-policy"
 SETTLE_S = 0.1
 """Pods come in crowds, and each of them changes what the others' rules say."""
 
+REST = 4
+"""How many times as long as the last look took the next one is waited for: in a large lab others must get on, too."""
+
 RETRY_S = 0.5
 _NOTHING = policy_table(TABLE, ())
 
@@ -98,10 +101,12 @@ class PolicyEngine:
                 tasks.create_task(reflector.run())
             await synced(self._pods, *watched)
             self._changed.set()
+            now, took = asyncio.get_running_loop().time, 0.0
             while True:
                 await self._changed.wait()
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.sleep(max(SETTLE_S, REST * took))
                 self._changed.clear()
+                began = now()
                 running = self._running()
                 for node in running.keys() & self._runs.keys():
                     if running[node] != self._runs[node]:
@@ -109,6 +114,7 @@ class PolicyEngine:
                         self._applied[node] = ""
                 self._runs |= running
                 wanted = {node: text for node, text in self._tables().items() if node in running}
+                took = now() - began
                 await asyncio.gather(*(self._apply(node, text) for node, text in wanted.items()))
 
     def _on_pod(self, change: Change) -> None:
