@@ -6,7 +6,8 @@ the same for every port, so one flow for each stretch tells of all 65,535.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -20,7 +21,9 @@ Span: TypeAlias = tuple[int, int]
 
 ALL_PORTS: Span = (1, 65535)
 DNS_PORT = 53
+_DNS_LABEL = "k8s-app"
 _PORT_KEYS = {"port", "endPort", "ports", "notPorts", "number", "start", "end", "portNumber", "destinationPort"}
+_ABOUT_ADDRESSES = ('"nets"', '"notNets"', '"ipBlock"', '"services"', "CIDR", '"networks"')
 _WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
 
@@ -75,9 +78,10 @@ def openings(evaluator: Evaluator, sources: Iterable[Endpoint], targets: Iterabl
 def deviations(evaluator: Evaluator, intent: PolicyPlan) -> tuple[Deviation, ...]:
     """Everything that is not as meant between the world's pods, wherever one of the two is the database's.
 
-    Every role may ask the DNS of its own cluster; pods that have no role may do nothing with the database.
+    Every role may ask the DNS of its own cluster, and whether it may ask that of others is not spoken of; pods without
+    a role may do nothing with the database. Of pods that neither policies nor the intent tell apart two stand for all.
     """
-    pods = [each for each in evaluator.world.endpoints if each.kind is EndpointKind.POD]
+    pods = _examples(evaluator.world, {role.key for role in intent.roles})
     edges = port_edges(evaluator.world, {port for flow in intent.allow for port in flow.ports} | {DNS_PORT})
     roles = {id(pod): role_of(pod, intent) for pod in pods}
     return tuple(
@@ -86,6 +90,7 @@ def deviations(evaluator: Evaluator, intent: PolicyPlan) -> tuple[Deviation, ...
         for target in pods
         if source is not target and DATABASE in (roles[id(source)], roles[id(target)])
         for deviation in _deviations(evaluator, source, target, meant(source, target, intent), edges)
+        if not _asks_dns_abroad(deviation)
     )
 
 
@@ -96,7 +101,7 @@ def role_of(endpoint: Endpoint, intent: PolicyPlan) -> str | None:
 
 def is_dns(endpoint: Endpoint) -> bool:
     """Whether the pod is a DNS server of its cluster."""
-    return endpoint.labels.get("k8s-app") == "kube-dns"
+    return endpoint.labels.get(_DNS_LABEL) == "kube-dns"
 
 
 def meant(source: Endpoint, target: Endpoint, intent: PolicyPlan) -> frozenset[tuple[Protocol, int]]:
@@ -130,6 +135,27 @@ def port_edges(world: World, more: Iterable[int] = ()) -> tuple[Span, ...]:
     return tuple(
         (first, after - 1) for first, after in pairwise(sorted(s for s in starts if lowest <= s <= highest + 1))
     )
+
+
+def _asks_dns_abroad(deviation: Deviation) -> bool:
+    abroad = is_dns(deviation.target) and deviation.source.cluster != deviation.target.cluster
+    asks = deviation.protocol in (Protocol.UDP, Protocol.TCP) and deviation.first == deviation.last == DNS_PORT
+    return abroad and asks
+
+
+def _examples(world: World, told_by: Collection[str]) -> list[Endpoint]:
+    """Pods, of each sort that policies can tell apart no more than two: one may talk to the other."""
+    said = json.dumps([policy.specs for policy in world.policies], default=str)
+    by_address = world.network_sets or world.services or any(word in said for word in _ABOUT_ADDRESSES)
+    sorts: dict[object, list[Endpoint]] = {}
+    for pod in world.endpoints:
+        if pod.kind is EndpointKind.POD:
+            labels = frozenset(
+                (key, value) for key, value in pod.labels.items() if key in said or key in told_by or key == _DNS_LABEL
+            )
+            sort = pod.cluster, pod.namespace, pod.service_account, pod.ports, labels
+            sorts.setdefault((pod.address, sort) if by_address else sort, []).append(pod)
+    return [pod for alike in sorts.values() for pod in alike[:2]]
 
 
 def _open(
