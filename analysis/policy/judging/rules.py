@@ -10,12 +10,10 @@ from ipaddress import IPv4Address
 
 from analysis.facts import Policies
 from analysis.plan import DATABASE, Plan
-from analysis.policy.cilium import units
 from analysis.policy.decide import dead_rules
-from analysis.policy.identity import Identities, PodIndex
 from analysis.policy.judging.labels import database_pods
 from analysis.policy.judging.meant import intent_of
-from analysis.policy.model import DeadRule, Endpoint, EndpointKind, Engine, World
+from analysis.policy.model import DeadRule, Endpoint, EndpointKind
 from analysis.policy.read import world_of
 from analysis.verdict import Finding, Verdict, conclude
 from analysis.words import gap_findings, listed
@@ -55,7 +53,7 @@ def judge_matching(plan: Plan, policies: Policies) -> Verdict:
     """NET-POL-004: every selector matches something that exists, or that the intent speaks of."""
     world = world_of(policies, plan)
     world = replace(world, endpoints=(*world.endpoints, *_declared(plan, policies)))
-    dead = (*dead_rules(world), *_selecting_nobody(world)) if policies.endpoints else ()
+    dead = dead_rules(world) if policies.endpoints else ()
     return conclude(
         expected="every selector of a policy and of its rules matches an endpoint or a network set",
         examined=len(world.policies) if policies.endpoints else 0,
@@ -65,21 +63,6 @@ def judge_matching(plan: Plan, policies: Policies) -> Verdict:
         remedy="compare the selector's labels with those of the pods it was written for: kubectl get pods "
         "-A --show-labels",
     )
-
-
-def _selecting_nobody(world: World) -> Iterator[DeadRule]:
-    """Cilium's policies whose subject is no pod; Calico's are told of with their rules."""
-    if world.engine is not Engine.CILIUM:
-        return
-    identities = Identities(world)
-    pods = PodIndex(world.endpoints, identities)
-    for unit in units(world, identities):
-        if not any(True for _ in pods.selected(unit.subject)):
-            wanted = listed(str(each) for each in unit.subject)
-            explanation = f"it selects no pod of its cluster: none has all of {wanted}"
-            yield DeadRule(
-                unit.policy.path, "policy-selects-nobody", explanation=explanation, cluster=unit.policy.cluster
-            )
 
 
 def _findings(dead: Iterable[DeadRule], expected: str) -> Iterator[Finding]:
