@@ -282,7 +282,7 @@ class TestMatching:
 
         verdict = judge_matching(AZURE.plan, cilium(misspell))
         assert verdict.outcome is Outcome.VIOLATED
-        assert any("selects no pod" in finding.observed for finding in verdict.findings)
+        assert any("no pod of its cluster has" in finding.observed for finding in verdict.findings)
 
 
 def cilium(edit=lambda region, document: None, kind="CiliumClusterwideNetworkPolicy"):
