@@ -7,7 +7,7 @@ the same for every port, so one flow for each stretch tells of all 65,535.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -18,6 +18,9 @@ from analysis.policy.model import Decision, Endpoint, EndpointKind, Flow, Protoc
 
 Span: TypeAlias = tuple[int, int]
 """First and last of a run of ports, both included."""
+
+Concerns: TypeAlias = Callable[[str | None, str | None], bool]
+"""Of the roles of a flow's ends, whether it is asked about; None is the role of a stranger."""
 
 ALL_PORTS: Span = (1, 65535)
 DNS_PORT = 53
@@ -75,8 +78,13 @@ def openings(evaluator: Evaluator, sources: Iterable[Endpoint], targets: Iterabl
     )
 
 
-def deviations(evaluator: Evaluator, intent: PolicyPlan) -> tuple[Deviation, ...]:
-    """Everything that is not as meant between the world's pods, wherever one of the two is the database's.
+def with_database(source: str | None, target: str | None) -> bool:
+    """Whether one of two roles is the database's."""
+    return DATABASE in (source, target)
+
+
+def deviations(evaluator: Evaluator, intent: PolicyPlan, concerns: Concerns = with_database) -> tuple[Deviation, ...]:
+    """Everything that is not as meant between the world's pods, of roles that `concerns` picks.
 
     Every role may ask the DNS of its own cluster, and whether it may ask that of others is not spoken of; pods without
     a role may do nothing with the database. Of pods that neither policies nor the intent tell apart two stand for all.
@@ -88,7 +96,7 @@ def deviations(evaluator: Evaluator, intent: PolicyPlan) -> tuple[Deviation, ...
         deviation
         for source in pods
         for target in pods
-        if source is not target and DATABASE in (roles[id(source)], roles[id(target)])
+        if source is not target and concerns(roles[id(source)], roles[id(target)])
         for deviation in _deviations(evaluator, source, target, meant(source, target, intent), edges)
         if not _asks_dns_abroad(deviation)
     )

@@ -11,6 +11,7 @@ from analysis.policy.judging.flows import flows_of, gaps_of, judge_stopped
 from analysis.policy.judging.meant import intent_of, meant
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import IN_TIME, Tried, called, role_of
+from analysis.policy.judging.whole_set import said_apart
 from analysis.verdict import Finding, Verdict
 from analysis.words import count, gap_findings, listed
 
@@ -37,6 +38,10 @@ def judge_other_ports(plan: Plan, policies: Policies, enforcement: Enforcement) 
         violations=_swept_open(plan, enforcement, into=DATABASE, out_of=DATABASE),
         remedy="allow ports by number, in a policy that has both directions in its types, and nothing beside it: no "
         "rule without ports or protocol, no earlier tier or policy that allows all",
+        warnings=[
+            f"{finding.subject}: {finding.observed}; it should be: {finding.expected}"
+            for finding in said_apart(plan, policies, lambda source, target: source == target == DATABASE)
+        ],
     )
 
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from analysis.facts import Policies
 from analysis.plan import Plan, PolicyPlan
 from analysis.policy.decide import Evaluator
 from analysis.policy.judging.meant import intent_of
 from analysis.policy.model import Endpoint
-from analysis.policy.openings import ALL_PORTS, Deviation, deviations, role_of
+from analysis.policy.openings import ALL_PORTS, Concerns, Deviation, deviations, role_of
 from analysis.policy.read import world_of
 from analysis.verdict import Finding
 from analysis.words import listed
 
 
-def said_apart(plan: Plan, policies: Policies, concerns: Callable[[str | None, str | None], bool]) -> list[Finding]:
-    """Where the objects do not say what was meant, between the pods that there are.
+def said_apart(plan: Plan, policies: Policies, concerns: Concerns) -> list[Finding]:
+    """Where the objects do not say what was meant, between the pods that there are. Nothing where not all was read.
 
     Args:
         plan: with the intent.
         policies: the objects, and the pods as they know them.
-        concerns: of the roles of both ends, whether the flow is asked about; None is the role of a stranger.
+        concerns: which flows are asked about.
     """
+    if policies.gaps:
+        return []
     intent = intent_of(plan)
     by_ends: dict[tuple[object, ...], list[Deviation]] = {}
-    for each in deviations(Evaluator(world_of(policies, plan)), intent):
-        if concerns(role_of(each.source, intent), role_of(each.target, intent)):
-            ends = _called(each.source, intent), _called(each.target, intent)
-            by_ends.setdefault((*ends, each.intended, each.decider), []).append(each)
+    for each in deviations(Evaluator(world_of(policies, plan)), intent, concerns):
+        ends = _called(each.source, intent), _called(each.target, intent)
+        by_ends.setdefault((*ends, each.intended, each.decider), []).append(each)
     return list(_findings(by_ends))
 
 
