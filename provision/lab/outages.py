@@ -166,7 +166,7 @@ class LabOutages:
             for region in regions:
                 self._run(region.router, self._cut_off(region, ways))
             for region in regions:
-                self._see_cut(region, ways)
+                self._see_cut(region, regions, ways)
             return ()
 
         return Course(
@@ -257,10 +257,11 @@ class LabOutages:
         }
         return _load(*(f"chain {way} {{ {chains[way]} }}" for way in ways))
 
-    def _see_cut(self, region: LabRegion, ways: Sequence[str]) -> None:
+    def _see_cut(self, region: LabRegion, lost: Sequence[LabRegion], ways: Sequence[str]) -> None:
         """A ping from another region is lost, and it is this filter that took it; the region's own nodes answer."""
         first = region.nodes[0].address
-        other = next(each for each in self._topology.regions if each is not region)
+        # One that is cut off, too, would lose the ping at its own end.
+        other = min((each for each in self._topology.regions if each is not region), key=lost.__contains__)
         self._run(other.nodes[0].netns, f"! ping -q -c 1 -W 1 {first} > /dev/null")
         self._run(region.nodes[-1].netns, f"ping -q -c 1 -W 2 {first} > /dev/null")
         self._run(region.router, _counted(ways[0]))

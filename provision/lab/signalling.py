@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from provision.lab.netns import NETNS_DIR
 
@@ -92,12 +93,15 @@ def _send(targets: dict[int, str], number: signal.Signals) -> None:
 
 
 def _until_none(look: Callable[[], dict[int, str]]) -> None:
-    deadline = time.monotonic() + WITHIN.total_seconds()
-    while left := look():
-        if time.monotonic() > deadline:
-            told = ", ".join(f"{pid} in state {state}" for pid, state in left.items())
-            raise StillThereError(f"without effect after {WITHIN.total_seconds():g} s: {told}")
-        time.sleep(_LOOK_EVERY_S)
+    attempts = Retrying(
+        retry=retry_if_result(bool),
+        wait=wait_fixed(_LOOK_EVERY_S),
+        stop=stop_after_delay(WITHIN.total_seconds()),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
+    )
+    if left := attempts(look):
+        told = ", ".join(f"{pid} in state {state}" for pid, state in left.items())
+        raise StillThereError(f"without effect after {WITHIN.total_seconds():g} s: {told}")
 
 
 def main() -> None:

@@ -99,6 +99,19 @@ def test_an_isolated_region_goes_on_by_itself(outages, at, control):
     becomes_true(lambda: pings(at, f"{LOST}/node-1", address(control, OTHER)))
 
 
+def test_of_two_lost_regions_one_is_given_back_first(outages, at, control):
+    def well(region):
+        return pings(at, f"{region}/node-1", address(control, region, 2))
+
+    outages.begin(OutageOrder(OutageMode.POWER, (LOST, OTHER)))
+    outages.give_back(LOST)
+    becomes_true(lambda: well(LOST))
+    assert not well(OTHER)
+    outages.heal()
+    becomes_true(lambda: well(OTHER))
+    control.wait_healthy(timedelta(seconds=60))
+
+
 def test_one_way_takes_only_what_leaves(outages, at, control):
     def echoes():
         """Echo requests that the lost region's first node has received."""
