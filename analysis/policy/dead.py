@@ -109,6 +109,8 @@ class DeadRules:
                 "direction-not-in-types",
                 explanation=f"the policy's types are {types} alone, so its {rule.direction.value} rules are not asked",
             )
+        if self._inhabited and (dead := self._without_match(policy, rule)):
+            return dead
         if shadows := self._shadows.over(policy, rule):
             return DeadRule(
                 rule.name,
@@ -116,7 +118,7 @@ class DeadRules:
                 by=", ".join(shadows),
                 explanation=f"whatever it matches has been decided before, by {listed(shadows)}",
             )
-        return self._without_match(policy, rule) if self._inhabited else None
+        return None
 
     def _without_match(self, policy: CalicoPolicy, rule: Rule) -> DeadRule | None:
         """Rules that match nothing as things are today."""

@@ -98,6 +98,7 @@ class Shadows:
         subjects = self._view.selected(policy)
         if policed.peer.known is not None:
             subjects &= index.select(policed.peer.known)
+        # One who is not known is matched by the fewest other rules: by none that names labels.
         others = index.everything + 1 if peer.peer.known is None else index.select(peer.peer.known)
         if not subjects or not others:
             return None
