@@ -5,11 +5,13 @@ Whoever Cilium knows as a pod or a node is matched by identity, never by address
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from analysis.policy import kubernetes
 from analysis.policy.cilium_rules import units_of
 from analysis.policy.identity import Identities, same_node
-from analysis.policy.model import Direction, EndDecision, EndpointKind, Flow, PolicyKind, World
-from analysis.policy.union import Matcher, Unit, UnitIndex
+from analysis.policy.model import Direction, EndDecision, EndpointKind, Flow, Policy, PolicyKind, World
+from analysis.policy.union import Matcher, Refusals, Unit, UnitIndex, read_units
 
 _OWN_KINDS = (PolicyKind.CILIUM_NETWORK_POLICY, PolicyKind.CILIUM_CLUSTERWIDE_NETWORK_POLICY)
 
@@ -24,7 +26,7 @@ class CiliumEngine:
     def __init__(self, world: World) -> None:
         identities = Identities(world)
         self._options = world.options
-        self.index = UnitIndex(tuple(units(world, identities)), identities)
+        self.index = UnitIndex(units(world, identities), identities)
         self._matcher = Matcher(
             identities, blocks_mean_pods=False, blocks_mean_nodes=world.options.cidr_match_mode == "nodes"
         )
@@ -53,13 +55,19 @@ class CiliumEngine:
         return EndDecision(False, "default-deny")
 
 
-def units(world: World, identities: Identities) -> list[Unit]:
+def units(world: World, identities: Identities) -> tuple[Unit, ...]:
     """All policies that Cilium enforces on pods, as rules."""
-    found: list[Unit] = []
-    for policy in world.policies:
+    return read_policies(world, identities)[0]
+
+
+def read_policies(world: World, identities: Identities) -> tuple[tuple[Unit, ...], Refusals]:
+    """Likewise, and those that cannot be read as such."""
+
+    def read(policy: Policy) -> Iterable[Unit]:
         cluster = identities.cluster_name(policy.cluster)
         if policy.kind in _OWN_KINDS:
-            found.extend(units_of(policy, cluster, world))
-        elif policy.kind is PolicyKind.KUBERNETES_NETWORK_POLICY:
-            found.append(kubernetes.unit_of(policy, cluster, local_peers=world.options.default_local_cluster))
-    return found
+            return units_of(policy, cluster, world)
+        return (kubernetes.unit_of(policy, cluster, local_peers=world.options.default_local_cluster),)
+
+    kinds = (*_OWN_KINDS, PolicyKind.KUBERNETES_NETWORK_POLICY)
+    return read_units((policy for policy in world.policies if policy.kind in kinds), read)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv6Network
 
-from analysis.policy.cilium import units
+from analysis.policy.cilium import read_policies
 from analysis.policy.identity import CLUSTER, NAMESPACE, NAMESPACE_LABELS, RESERVED, Identities, PodIndex
 from analysis.policy.intervals import IntervalSet
 from analysis.policy.kubernetes import KubernetesEngine
@@ -38,12 +38,18 @@ class _DeadRules:
         self._pods = PodIndex(world.endpoints, identities)
         self._inhabited = {endpoint.cluster for endpoint in world.endpoints}
         self._managed = addresses(world.options.pod_cidrs) if world.engine is Engine.CILIUM else IntervalSet()
-        kubernetes = world.engine is Engine.KUBERNETES
-        self._units = KubernetesEngine(world).index.units if kubernetes else tuple(units(world, identities))
+        if world.engine is Engine.KUBERNETES:
+            engine = KubernetesEngine(world)
+            self._units, self._refused = engine.index.units, engine.refused
+        else:
+            self._units, self._refused = read_policies(world, identities)
         self._denials = [(unit, rule) for unit in self._units for rule in unit.rules if rule.deny]
         self._met: dict[Selector, bool] = {}
 
     def found(self) -> Iterator[DeadRule]:
+        for policy, reason in self._refused:
+            why = f"the API would not take this policy: {reason}"
+            yield DeadRule(policy.path, "refused", explanation=why, cluster=policy.cluster)
         for unit in self._units:
             dead = self._dead_unit(unit)
             for each in (dead,) if dead else map(partial(self._dead, unit), unit.rules):

@@ -22,7 +22,7 @@ from analysis.policy.model import (
     Protocol,
     World,
 )
-from analysis.policy.union import Block, Matcher, Peers, PortSpan, Rule, Unit, UnitIndex, network, span
+from analysis.policy.union import Block, Matcher, Peers, PortSpan, Rule, Unit, UnitIndex, network, read_units, span
 
 _PEER_FIELDS = {Direction.INGRESS: "from", Direction.EGRESS: "to"}
 
@@ -32,14 +32,11 @@ class KubernetesEngine:
 
     def __init__(self, world: World) -> None:
         identities = Identities(world)
-        self.index = UnitIndex(
-            tuple(
-                unit_of(policy, identities.cluster_name(policy.cluster))
-                for policy in world.policies
-                if policy.kind is PolicyKind.KUBERNETES_NETWORK_POLICY
-            ),
-            identities,
+        units, self.refused = read_units(
+            (each for each in world.policies if each.kind is PolicyKind.KUBERNETES_NETWORK_POLICY),
+            lambda policy: (unit_of(policy, identities.cluster_name(policy.cluster)),),
         )
+        self.index = UnitIndex(units, identities)
         self._matcher = Matcher(identities, blocks_mean_pods=True, blocks_mean_nodes=True)
         self._cluster_policies = ClusterPolicies(world, identities, self._matcher)
 

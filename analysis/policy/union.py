@@ -7,10 +7,11 @@ any allowance lets the flow in, and what nothing speaks of is refused where some
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from typing import TypeAlias
 
 from analysis.policy.identity import Identities
 from analysis.policy.label_selector import Operator, Selector, matches
@@ -181,6 +182,26 @@ class Matcher:
         if peer.kind.value == "pod":
             return self.blocks_mean_pods
         return peer.kind.value == "external" or self.blocks_mean_nodes
+
+
+Refusals: TypeAlias = tuple[tuple[Policy, str], ...]
+"""Policies that no API would have taken, and why: they decide nothing."""
+
+
+def read_units(
+    policies: Iterable[Policy], read: Callable[[Policy], Iterable[Unit]]
+) -> tuple[tuple[Unit, ...], Refusals]:
+    """Policies as rules, and those that cannot be read as such."""
+    units: list[Unit] = []
+    refused: list[tuple[Policy, str]] = []
+    for policy in policies:
+        try:
+            units += tuple(read(policy))
+        except KeyError as error:
+            refused.append((policy, f"a field {error} is missing"))
+        except (ValueError, TypeError, AttributeError) as error:
+            refused.append((policy, str(error)))
+    return tuple(units), tuple(refused)
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from analysis.policy.dead_union import dead_rules_of_union
-from analysis.policy.model import Engine
+from analysis.policy.decide import Evaluator
+from analysis.policy.model import Engine, Flow, Protocol
 from tests.unit.analysis.policy.vectors import Raw, dead_rule_vectors, world_of
 
 VECTORS = [*dead_rule_vectors(Engine.KUBERNETES), *dead_rule_vectors(Engine.CILIUM)]
@@ -36,6 +37,19 @@ def test_an_allowance_that_a_denial_only_narrows_is_alive() -> None:
     }
     policy = {"kind": "ccnp", "name": "w", "spec": spec}
     assert dead_rules_of_union(world_of({"engine": "cilium", "policies": [policy]})) == ()
+
+
+@pytest.mark.parametrize("engine", ["cilium", "kubernetes"])
+def test_what_no_api_would_take_decides_nothing_and_is_told(engine: str) -> None:
+    selector = {"matchExpressions": [{"key": "app", "operator": "Is", "values": ["a"]}]}
+    policy = {"kind": "knp", "name": "k", "ns": "web", "spec": {"podSelector": selector}}
+    world = world_of({"engine": engine, "policies": [policy]})
+    (found,) = dead_rules_of_union(world)
+    assert (found.rule, found.reason) == ("knp/web/k", "refused")
+    assert "'Is'" in found.explanation
+    plain = next(each for each in world.endpoints if each.name == "a-plain")
+    outside = next(each for each in world.endpoints if each.name == "ext")
+    assert Evaluator(world).decide(Flow(outside, plain, Protocol.TCP, 80)).allowed
 
 
 def one_of(key: str, *values: str) -> dict[str, object]:
