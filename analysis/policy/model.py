@@ -167,7 +167,7 @@ class EngineOptions:
     Attributes:
         federation: endpoints of other clusters are known by their labels (Calico Enterprise; Cilium knows them always).
         default_endpoint_to_host_action: Calico's, for traffic from a pod to its own node.
-        default_local_cluster: Cilium's `policy-default-local-cluster` (policy.md CI-10).
+        default_local_cluster: Cilium's `policy-default-local-cluster`: selectors mean the own cluster unless they say.
         enforcement_mode: Cilium's `enable-policy`: default, always or never.
         allow_localhost: Cilium's `allow-localhost`: auto, always or policy.
         cidr_match_mode: Cilium's `policy-cidr-match-mode`: "" or nodes.
