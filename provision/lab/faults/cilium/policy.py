@@ -30,10 +30,24 @@ _TO_DNS, _TO_DATABASE, _TO_STORE = 0, 1, 2
 _Rules = list[dict[str, Any]]
 _Change = Callable[[_Rules], None]
 
-DATABASE_SHUT_OUT = (
-    DENIALS | {"NET-POL-010", "NET-POL-021"} | frozenset(f"DB-FORM-{number:03}" for number in range(1, 20))
+DATABASE_SHUT_OUT = frozenset(
+    {
+        "DB-FORM-001",
+        "DB-FORM-002",
+        "DB-FORM-004",
+        "DB-FORM-010",
+        "DB-FORM-011",
+        "DB-FORM-012",
+        "DB-FORM-014",
+        "DB-FORM-018",
+        "DB-FORM-019",
+        "DB-FORM-022",
+        "DB-SURV-012",
+        "NET-POL-010",
+        "NET-POL-021",
+    }
 )
-"""What a database tells of that cannot talk to itself, to its store, or to DNS; and denials, which lose their controls."""
+"""What a database tells of that cannot talk to itself, to its store, or to DNS."""
 
 
 def _spec(region: LabRegion) -> dict[str, Any]:
@@ -293,7 +307,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_node_lacks(EASTUS, _comment("ingress", _FROM_DATABASE)),
-        follows=DATABASE_SHUT_OUT | {"NET-POL-004", "NET-POL-005", "NET-POL-006", "NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-004", "NET-POL-005", "NET-POL-006", "NET-POL-008"},
     ),
     Fault(
         name="policy-missing-in-a-cluster",
@@ -352,7 +366,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-008",
         steps=(_changed(EASTUS, ingress=_unless(_FROM_DATABASE, "geography", EASTUS.name)),),
         confirm=_api_has(EASTUS, _unless(_FROM_DATABASE, "geography", EASTUS.name)),
-        follows=DATABASE_SHUT_OUT,
+        follows=DATABASE_SHUT_OUT | DENIALS,
     ),
     Fault(
         name="policy-blocks-dns",
@@ -361,7 +375,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-009",
         steps=(_changed(WESTUS, egress=_without(_TO_DNS)),),
         confirm=_node_lacks(WESTUS, "dport 53"),
-        follows=DATABASE_SHUT_OUT,
+        follows=DATABASE_SHUT_OUT | DENIALS,
     ),
     Fault(
         name="policy-blocks-clients",
@@ -370,7 +384,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-012",
         steps=(_changed(EUROPE, ingress=_without(_FROM_CLIENTS)),),
         confirm=_node_lacks(EUROPE, _comment("ingress", _FROM_CLIENTS)),
-        follows=DATABASE_SHUT_OUT,
+        follows=DATABASE_SHUT_OUT | DENIALS,
     ),
     Fault(
         name="policy-blocks-sql-one-way",
@@ -379,7 +393,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-005",
         steps=(_changed(EASTUS, egress=_without_port(_TO_DATABASE, 26257)),),
         confirm=_line_says(EASTUS, _comment("egress", _TO_DATABASE), "26257", says=False),
-        follows=DATABASE_SHUT_OUT | {"NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-008"},
     ),
     Fault(
         name="policy-blocks-console-one-way",
@@ -388,7 +402,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-006",
         steps=(_changed(WESTUS, ingress=_without_port(_FROM_DATABASE, 8080)),),
         confirm=_line_says(WESTUS, _comment("ingress", _FROM_DATABASE), "8080", says=False),
-        follows=DATABASE_SHUT_OUT | {"NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-008"},
     ),
     Fault(
         name="policy-denied-by-another",
@@ -397,7 +411,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-005",
         steps=(Create(EASTUS.name, POLICIES, _DENIAL),),
         confirm=_node_says(EASTUS, '"ccnp/quarantine/ingressDeny/0"'),
-        follows=DATABASE_SHUT_OUT | {"NET-POL-012"},
+        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-012"},
     ),
     Fault(
         name="policy-remote-pods-unknown",
@@ -412,7 +426,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_a_peer_is_lost(EASTUS, WESTUS),
-        follows=DATABASE_SHUT_OUT | {"NET-POL-004", "NET-POL-005", "NET-POL-006"},
+        follows=DATABASE_SHUT_OUT | {"NET-POL-005", "NET-POL-006"},
     ),
     Fault(
         name="policy-with-a-misspelt-field",
