@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from http import HTTPStatus
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -21,10 +20,10 @@ from probes import deploy
 from probes.client import ROUND_MARK, Operation, run_agent
 from probes.cluster import Cluster
 from probes.deploy import ProbePod, ProbeSet
-from probes.errors import ApiError, DeadlineExceeded, ProbeError
+from probes.errors import ProbeError
 from probes.flows import Flow, Side, Tried, knock, try_flows
 from probes.mesh import Mesh
-from probes.roles import Actor, Cast, enter, ports_to_try
+from probes.roles import Actor, Cast, enter, new_actor, ports_to_try, remove
 from probes.scene import ARBITRARY, Scene, side_of
 
 HOLD_EVERY_S = 0.1
@@ -33,7 +32,6 @@ STANDS_WITHIN = timedelta(seconds=10)
 STALLED_S = 1.0
 """Nothing confirmed for so long: the connection does not go on."""
 
-GONE_WITHIN = timedelta(seconds=30)
 LOOK_AGAIN = wait_fixed(0.2)
 
 
@@ -102,25 +100,19 @@ def _labelled_later(mesh: Mesh, _probe_set: ProbeSet, scene: Scene, actor: Actor
 
 
 def _made_anew(mesh: Mesh, probe_set: ProbeSet, scene: Scene, actor: Actor) -> tuple[Side, tuple[FlowTrial, ...]]:
-    """A pod of the same name and the same labels, as a StatefulSet would have it. Raises ProbeError."""
-    cluster = mesh.cluster(actor.pod.region)
-    cluster.delete(deploy.pod_path(actor.pod))
-    there = Retrying(
-        wait=LOOK_AGAIN,
-        stop=stop_after_delay(GONE_WITHIN.total_seconds()),
-        retry=retry_if_result(bool),
-        retry_error_callback=lambda _state: True,
-    )(lambda: _is_there(cluster, actor.pod))
-    if there:
-        raise DeadlineExceeded(f"{actor.pod.identity} was deleted and is still there")
-    again = replace(actor, pod=replace(actor.pod, address=None), doors=())
-    entered, gaps = enter(mesh, probe_set, [again], ports_to_try(scene.policy))
-    if not entered:
-        raise ProbeError(gaps[0].error)
-    with_it, anew = _with(scene, entered[0])
-    strange, allowed = _flows(with_it, anew, Way.AFTER_RESTART)
-    _await(mesh, with_it, allowed[:1], passes=True, within=mesh.fleet.plan.budgets.pod_ready)
-    return with_it.sides[anew], try_flows(mesh, with_it.sides, [*strange, *allowed]).trials
+    """One goes, and another comes in its place: same node, same labels, another address. Raises ProbeError."""
+    mesh.cluster(actor.pod.region).delete(deploy.pod_path(actor.pod))
+    again = new_actor(mesh.fleet, actor.pod.region, actor.pod.node, DATABASE)
+    try:
+        entered, gaps = enter(mesh, probe_set, [again], ports_to_try(scene.policy))
+        if not entered:
+            raise ProbeError(gaps[0].error)
+        with_it, anew = _with(scene, entered[0])
+        strange, allowed = _flows(with_it, anew, Way.AFTER_RESTART)
+        _await(mesh, with_it, allowed[:1], passes=True, within=mesh.fleet.plan.budgets.pod_ready)
+        return with_it.sides[anew], try_flows(mesh, with_it.sides, [*strange, *allowed]).trials
+    finally:
+        remove(mesh, [again.pod])
 
 
 def _with(scene: Scene, actor: Actor) -> tuple[Scene, int]:
@@ -221,13 +213,3 @@ def _hold(
     if idle > STALLED_S:
         return ProbeOutcome.DROPPED, f"nothing was confirmed for the last {idle:.1f} of {answer['seconds']:.1f} s"
     return ProbeOutcome.OPEN, f"it went on for {answer['seconds']:.1f} s"
-
-
-def _is_there(cluster: Cluster, pod: ProbePod) -> bool:
-    try:
-        cluster.get(deploy.pod_path(pod))
-    except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    return True
