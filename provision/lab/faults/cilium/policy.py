@@ -375,7 +375,7 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-009",
         steps=(_changed(WESTUS, egress=_without(_TO_DNS)),),
         confirm=_node_lacks(WESTUS, "dport 53"),
-        follows=DATABASE_SHUT_OUT | DENIALS,
+        follows=DATABASE_SHUT_OUT,
     ),
     Fault(
         name="policy-blocks-clients",
