@@ -74,6 +74,7 @@ class ClusterView:
     Attributes:
         cluster: its name.
         known: every endpoint and network set that selectors of rules can match.
+        abroad: the pods of other clusters, known or not.
         index: the labels of what is known, by its place in `known`.
         tiers: those that have policies.
         refused: policies that the API would not take, each with the reason.
@@ -83,6 +84,7 @@ class ClusterView:
         self.cluster = cluster
         federated = world.options.federation
         pods = [each for each in world.endpoints if is_selectable(each) and (federated or each.cluster == cluster)]
+        self.abroad = tuple(each for each in world.endpoints if is_selectable(each) and each.cluster != cluster)
         hosts = [each for each in world.host_endpoints if federated or each.cluster == cluster]
         sets = [each for each in world.network_sets if each.cluster == cluster]
         self.known: tuple[Known, ...] = (*pods, *hosts, *sets)

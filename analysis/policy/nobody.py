@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.policy.calico_view import ClusterView
-from analysis.policy.endpoint_labels import is_selectable, pod_labels
+from analysis.policy.endpoint_labels import pod_labels
 from analysis.policy.model import World
 from analysis.policy.terms import And, Equal, Has, In, LabelTest, Not, Selector
 from analysis.words import count, listed
@@ -20,13 +20,7 @@ def why_nobody(view: ClusterView, world: World, selector: Selector, *, subjects:
         selector: what was looked for.
         subjects: it picks endpoints of the own cluster for a policy to act on, rather than peers of a rule.
     """
-    abroad = [
-        endpoint
-        for endpoint in world.endpoints
-        if endpoint.cluster != view.cluster
-        and is_selectable(endpoint)
-        and selector.matches(pod_labels(endpoint, world))
-    ]
+    abroad = [endpoint for endpoint in view.abroad if selector.matches(pod_labels(endpoint, world))]
     if abroad and subjects:
         return f"{count(len(abroad), 'pod')} of other clusters would match, and a policy acts in its own cluster alone"
     if abroad and not world.options.federation:
