@@ -504,6 +504,7 @@ class TestPrimaryRegion:
         (PodEnd(A, "cockroachdb-0", 60.5, 137, 60.0), VIOLATED),
         (PodEnd(A, "cockroachdb-0", None, None, 60.0), INCONCLUSIVE),
         (PodEnd(A, "cockroachdb-0", 2.0, None, 60.0), INCONCLUSIVE),
+        (PodEnd(A, "cockroachdb-0", 0.5, None, 0.0), VIOLATED),
     ],
 )
 def test_how_a_pod_ends(end, outcome):
