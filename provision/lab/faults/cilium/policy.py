@@ -307,7 +307,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         confirm=_node_lacks(EASTUS, _comment("ingress", _FROM_DATABASE)),
-        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-004", "NET-POL-005", "NET-POL-006", "NET-POL-008"},
+        follows=DATABASE_SHUT_OUT | DENIALS | {"NET-POL-005", "NET-POL-006", "NET-POL-008"},
     ),
     Fault(
         name="policy-missing-in-a-cluster",
