@@ -108,8 +108,8 @@ def judge_shutdown(plan: Plan, outages: Sequence[Outage]) -> Verdict:
         subject = f"{outage.name}: pod {qualified((end.region, end.pod))}"
         expected = f"exit code 0 within its grace period of {end.grace:g} s"
         if not end.grace:
-            cause = "the StatefulSet's terminationGracePeriodSeconds is 0"
-            violations.append(Finding(subject, "time to end", "none: it is killed at once", cause))
+            why = "the StatefulSet's terminationGracePeriodSeconds is 0"
+            violations.append(Finding(subject, "time to end", "none: it is killed at once", why))
         elif end.exit_code is None or end.seconds is None:
             seen = "its end was not seen" if end.seconds is None else "its exit code was not seen"
             gaps.append(Finding(subject, expected, seen))
