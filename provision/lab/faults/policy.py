@@ -115,14 +115,15 @@ def enforcement_dead(region: LabRegion, table: str) -> Fault:
 def rules_stuck(region: LabRegion, table: str) -> Fault:
     """What holds when the mistake begins goes on, and nothing that comes later counts."""
     node = region.nodes[1]
-    probe = f"nft add chain {table} seen && sleep 0.5 && nft list chain {table} seen"
+    looks = "for look in $(seq 30); do sleep 0.1; nft list chain {0} seen > /dev/null 2>&1 || exit 0; done; exit 1"
+    probe = f"nft add chain {table} seen; {looks.format(table)}"
     return Fault(
         name="policy-rules-stuck",
         summary=f"a script on the nodes of {region.name} puts policy's rules back to what they were",
         layer=Layer.POLICY,
         requirement="NET-POL-015",
         steps=tuple(Meddling(each, table, _KEEPER) for each in region.nodes),
-        confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code != 0,
+        confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code == 0,
         follows=DENIALS - {"NET-POL-015"},
     )
 
