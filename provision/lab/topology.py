@@ -91,6 +91,10 @@ _DNS_CHANGE = timedelta(seconds=10)
 _REJOIN = timedelta(seconds=90)
 """The lab's database is a few megabytes and its machine's own: a member that returns has nothing to fetch from far."""
 
+_STALL = timedelta(seconds=4)
+"""Its fast BGP timers go without graceful restart: while a reflector starts anew, a second or so, its region has no
+routes to the others. TCP asks again after 0.2 s and then after twice as long each time, so 3 s may be seen of it."""
+
 _EXTERNAL_NAME = "www.example.net"
 _DATABASE_CPU, _DATABASE_MEMORY, _DATABASE_STORAGE = 500, 1 << 30, 1 << 30
 """What a database pod asks for: half a processor, 1 GiB and as large a volume, of which no process takes notice."""
@@ -306,7 +310,7 @@ class LabTopology:
             encapsulation=Encapsulation.VXLAN,
             regions=tuple(region.plan for region in self.regions),
             services_routed=self.cni is Cni.CALICO_BGP,
-            budgets=Budgets(dns_change=_DNS_CHANGE, rejoin=_REJOIN),
+            budgets=Budgets(dns_change=_DNS_CHANGE, rejoin=_REJOIN, stall=_STALL),
             database=DatabasePlan(
                 engine=self.engine,
                 namespaces=tuple((region.name, region.name) for region in self.regions),

@@ -143,8 +143,8 @@ with listen("node", 80):
 def test_an_established_connection_goes_on_under_new_rules(room):
     room(
         """
-kernel.load_rules("node", "ip calico-policy", "table ip calico-policy { chain forward { type filter hook forward priority 0; "
-                  "ct state established accept; }; }")
+kernel.load_rules("node", "ip calico-policy", "table ip calico-policy { chain forward { "
+                  "type filter hook forward priority 0; ct state established accept; }; }")
 with listen("here", 80) as server, closing(connect("far", PODS["here"], 80)) as client:
     accepted, _ = server.accept()
     kernel.load_rules("node", "ip calico-policy", TABLE)

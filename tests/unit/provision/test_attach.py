@@ -167,7 +167,7 @@ def test_three_clusters_become_a_fleet(attach: Attach, tmp_path: Path) -> None:
 
 
 def test_capabilities_follow_the_environment_file(attach: Attach) -> None:
-    least = {"egress": None, "database": None, "probes": {"host_network": False}}
+    least = {"egress": None, "database": None, "policy": None, "probes": {"host_network": False}}
     assert attach(**least).capabilities == {Capability.BGP}
     most = {"outside": {"command": ["ssh", "vantage"]}, "ssh": {"user": "ubuntu"}, "probes": {"capture": True}}
     assert attach(**most).capabilities == {
@@ -178,6 +178,7 @@ def test_capabilities_follow_the_environment_file(attach: Attach) -> None:
         Capability.OUTSIDE,
         Capability.NODE_SHELL,
         Capability.DATABASE_PODS,
+        Capability.POLICY,
     }
 
 

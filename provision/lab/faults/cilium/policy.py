@@ -14,7 +14,15 @@ from provision.lab.cilium.keys import NAMESPACE_ANNOTATION
 from provision.lab.cilium.policy.enforcer import TABLE
 from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, LAB, WESTUS
 from provision.lab.faults.cilium.steps import AGENT, Restarted
-from provision.lab.faults.policy import DENIALS
+from provision.lab.faults.database import DOWN
+from provision.lab.faults.policy import (
+    BETWEEN_REGIONS,
+    DENIALS,
+    all_of,
+    database_pod,
+    is_not_ready,
+)
+from provision.lab.faults.policy import Restarted as MemberRestarted
 from provision.lab.faults.steps import object_says, place
 from provision.lab.topology import LabNode, LabRegion
 
@@ -138,6 +146,17 @@ def _of_no_cluster(rules: _Rules) -> None:
             peer["matchExpressions"] = [row for row in peer["matchExpressions"] if row["key"] != CLUSTER_KEY]
 
 
+def _only_dns(rules: _Rules) -> None:
+    del rules[_TO_DNS + 1 :]
+
+
+def _for_a_scraper(rules: _Rules) -> None:
+    """One more rule like that for clients, for pods with a label that is not written as theirs."""
+    rule = deepcopy(rules[_FROM_CLIENTS])
+    _peer([rule], 0)["matchLabels"]["app"] = "prometeus"
+    rules.append(rule)
+
+
 def _misspelt(rules: _Rules) -> None:
     rules[_FROM_CLIENTS]["fromEndpoint"] = rules[_FROM_CLIENTS].pop("fromEndpoints")
 
@@ -235,6 +254,32 @@ _DENIAL: dict[str, Any] = {
     },
 }
 
+_QUARANTINE: dict[str, Any] = {
+    "apiVersion": "cilium.io/v2",
+    "kind": _KIND,
+    "metadata": {"name": "quarantine"},
+    "spec": {
+        "endpointSelector": {
+            "matchLabels": {NAMESPACE_KEY: "meshproof"},
+            "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}],
+        },
+        "ingress": [{"fromEntities": ["all"]}],
+        "ingressDeny": [
+            {
+                "fromEndpoints": [
+                    {
+                        "matchExpressions": [
+                            {"key": NAMESPACE_KEY, "operator": "Exists"},
+                            {"key": CLUSTER_KEY, "operator": "In", "values": [str(EASTUS.plan.cluster_name)]},
+                        ]
+                    }
+                ],
+                "toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}],
+            }
+        ],
+    },
+}
+
 _NEIGHBOURLY: dict[str, Any] = {
     "apiVersion": "cilium.io/v2",
     "kind": "CiliumNetworkPolicy",
@@ -317,6 +362,38 @@ FAULTS: tuple[Fault, ...] = (
         steps=(Delete(EUROPE.name, POLICY),),
         confirm=_polices_nothing(EUROPE),
         follows=DENIALS,
+    ),
+    Fault(
+        name="policy-selector-of-nobody",
+        summary=f"{WESTUS.name} lets the metrics scraper in by a label that no pod has",
+        layer=Layer.POLICY,
+        requirement="NET-POL-004",
+        steps=(_changed(WESTUS, ingress=_for_a_scraper),),
+        confirm=_api_has(WESTUS, _for_a_scraper),
+    ),
+    Fault(
+        name="policy-for-everybody-else",
+        summary=f"{WESTUS.name} has begun to close pods that are none of the database to {EASTUS.name}",
+        layer=Layer.POLICY,
+        requirement="NET-POL-001",
+        steps=(Create(WESTUS.name, POLICIES, _QUARANTINE),),
+        confirm=object_says(WESTUS.name, f"{POLICIES}/quarantine", ("metadata", "name"), "quarantine"),
+        follows=DENIALS,
+    ),
+    Fault(
+        name="policy-stops-a-restarted-member",
+        summary=f"the policy of {WESTUS.name} lets the database ask DNS and nothing else, which shows when it restarts",
+        layer=Layer.POLICY,
+        requirement="NET-POL-021",
+        steps=(
+            _changed(WESTUS, egress=_only_dns),
+            MemberRestarted(WESTUS, database_pod(LAB, WESTUS)),
+        ),
+        confirm=all_of(_node_lacks(WESTUS, "dport 2379"), is_not_ready(database_pod(LAB, WESTUS), WESTUS)),
+        follows=DOWN
+        | BETWEEN_REGIONS
+        | {"NET-POL-004", "NET-POL-008", "NET-POL-010", "NET-DNS-006", "NET-DNS-008", "NET-DNS-009"},
+        database=True,
     ),
     Fault(
         name="policy-only-audited",
