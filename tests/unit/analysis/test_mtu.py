@@ -229,14 +229,14 @@ def test_transfers_that_arrive_are_met():
 
 
 def test_a_transfer_that_stands_still_is_a_violation():
-    verdict = judge_bulk_transfers(TWO, moved(sent=1_400_000, longest_stall=2.5, seconds=2.7, retransmits=7))
+    verdict = judge_bulk_transfers(TWO, moved(sent=1_400_000, longest_stall=4.5, seconds=4.7, retransmits=7))
     assert verdict.outcome is Outcome.VIOLATED
-    assert "nothing was confirmed for 2.5 s: 1.4 MB" in verdict.findings[0].observed
+    assert "nothing was confirmed for 4.5 s: 1.4 MB" in verdict.findings[0].observed
     assert "7 segments sent again" in verdict.findings[0].observed
 
 
 def test_a_standstill_counts_even_if_all_arrived_in_the_end():
-    assert judge_bulk_transfers(TWO, moved(longest_stall=2.1)).outcome is Outcome.VIOLATED
+    assert judge_bulk_transfers(TWO, moved(longest_stall=4.1)).outcome is Outcome.VIOLATED
 
 
 def test_a_transfer_that_does_not_finish_is_a_violation():
