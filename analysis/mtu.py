@@ -25,7 +25,7 @@ from analysis.facts import (
 from analysis.plan import Encapsulation, Plan
 from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude, not_applicable
-from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qualified, unseen_regions
+from analysis.words import count, gap_findings, listed, megabytes, name_nodes, node_gap, qualified, unseen_regions
 
 CARRIED_BETWEEN_REGIONS = {"aws": 8500, "azure": 1500}
 """The largest packet (bytes) that a cloud carries between regions, whatever the devices of its instances say."""
@@ -143,7 +143,7 @@ def judge_bulk_transfers(plan: Plan, mtu: Mtu) -> Verdict:
     begun = [one for one in tried if one.seconds > 0]
     seen = {(one.source.region, one.target.region) for one in tried}
     return conclude(
-        expected=f"{_size(plan.bulk_bytes)} cross between any two regions and never stand still for over {budget:g} s",
+        expected=f"{megabytes(plan.bulk_bytes)} cross between any regions, never standing still for over {budget:g} s",
         examined=len(begun),
         what="transfers",
         violations=[finding for one in begun for finding in _stalls(one, budget)],
@@ -411,7 +411,7 @@ def _limit(path: PathMtu) -> str:
 
 
 def _stalls(one: BulkTransfer, budget: float) -> Iterable[Finding]:
-    done = f"{_size(one.sent)} of {_size(one.wanted)} in {one.seconds:.1f} s"
+    done = f"{megabytes(one.sent)} of {megabytes(one.wanted)} in {one.seconds:.1f} s"
     again = f", {count(one.retransmits, 'segment')} sent again" if one.retransmits else ""
     subject = f"{one.source.region} -> {one.target.region}"
     if one.longest_stall > budget:
@@ -425,7 +425,7 @@ def _stalls(one: BulkTransfer, budget: float) -> Iterable[Finding]:
         # Packets of every size get through, and too few of them: that is not a matter of their size.
         yield Finding(
             subject,
-            f"{_size(one.wanted)} to arrive",
+            f"{megabytes(one.wanted)} to arrive",
             f"{done}{again}",
             "the path carries too little",
             Layer.ENCAPSULATION,
@@ -492,7 +492,3 @@ def _nodes(source: Endpoint, target: Endpoint) -> tuple[str, str, str, str]:
 def _is_own(plan: Plan, pool: Pool) -> bool:
     """Whether a cluster gives addresses of that pool to its own pods."""
     return not pool.disabled and pool.cidr.overlaps(plan.region(pool.region).pod_cidr)
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e6:.3g} MB"

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from analysis.facts import Database, Gateway
 from analysis.members import database_of, host_of, planned_members, untold
 from analysis.plan import Plan
+from analysis.rootcause import Layer
 from analysis.verdict import Finding, Verdict, conclude
-from analysis.words import gap_findings
+from analysis.words import gap_findings, megabytes
 
 OK = 200
 
@@ -94,6 +95,45 @@ def judge_crossings(plan: Plan, database: Database) -> Verdict:
         what="ordered pairs of regions",
         violations=violations,
         gaps=gaps,
+    )
+
+
+def judge_large_rows(plan: Plan, database: Database) -> Verdict:
+    """NET-MTU-010: a row of megabytes, written through one region's client, is read whole through another's.
+
+    That small rows from the same region arrive is the control: without it, nothing follows about their size.
+    """
+    tried = {crossing.written_in: crossing for crossing in database.large_rows}
+    small = {crossing.written_in for crossing in database.crossings if crossing.seen}
+    violations: list[Finding] = []
+    gaps = gap_findings(database.gaps, "large_rows")
+    for region in plan.regions:
+        crossing = tried.get(region.name)
+        if crossing is None:
+            if not gaps:
+                gaps.append(Finding(f"written in {region.name}", "a large row to be tried", "it was not"))
+            continue
+        subject = f"written in {crossing.written_in}, read in {crossing.read_in}"
+        if crossing.seen is None and crossing.written_in not in small:
+            gaps.append(Finding(subject, "a large row to arrive", f"{crossing.detail}; neither did small ones"))
+        elif not crossing.seen:
+            seen = crossing.detail or "it came back as another"
+            violations.append(
+                Finding(
+                    subject,
+                    f"a row of {megabytes(crossing.size)} to arrive whole",
+                    f"{seen}, while small rows arrive",
+                    "full packets are lost on the way, or take too long",
+                    Layer.MTU,
+                )
+            )
+    return conclude(
+        expected="a large row that is written in one region is read whole in another",
+        examined=len(tried),
+        what="rows",
+        violations=violations,
+        gaps=gaps,
+        remedy="see what NET-MTU-001 to NET-MTU-003 say of the path between these regions",
     )
 
 

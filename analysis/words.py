@@ -129,3 +129,8 @@ def place(endpoint: Endpoint) -> str:
     """Where a probe starts or ends: "pod on us-east-1-node-2 (192.168.0.130)"."""
     node = qualified((endpoint.region, endpoint.node))
     return f"{'node' if endpoint.on_host else 'pod'} on {node} ({endpoint.address})"
+
+
+def megabytes(number: int) -> str:
+    """A number of bytes for people: "4.19 MB"."""
+    return f"{number / 1e6:.3g} MB"

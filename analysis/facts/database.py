@@ -168,6 +168,7 @@ class Crossing:
     Attributes:
         seen: whether the row was there; None when it could not be tried.
         after: time from the acknowledgement to the answer (s).
+        size: of the row (bytes), where it is a large one; else 0.
     """
 
     written_in: str
@@ -175,6 +176,7 @@ class Crossing:
     seen: bool | None
     after: float | None = None
     detail: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,8 @@ class Database:
         version: of the product, as it states it; "" when nobody answered.
         regions: those that the database knows (`SHOW REGIONS FROM CLUSTER`).
         nodes: empty when nobody told.
+        crossings: of small rows, for every ordered pair of regions.
+        large_rows: of rows of megabytes, each region's once.
         maximum_offset: of clocks, beyond which nodes stop themselves (s); None when there is none.
         synchronous: whether a write waits for a second region (PostgreSQL), None when not told or not so.
         isolation: of a session as applications get it ("serializable").
@@ -257,6 +261,7 @@ class Database:
     goals: tuple[SurvivalGoal, ...] = ()
     counts: tuple[ReplicationCount, ...] = ()
     crossings: tuple[Crossing, ...] = ()
+    large_rows: tuple[Crossing, ...] = ()
     health: tuple[HealthAnswer, ...] = ()
     init: tuple[InitTrial, ...] = ()
     first_starts: tuple[FirstStart, ...] = ()

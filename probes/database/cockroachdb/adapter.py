@@ -29,6 +29,7 @@ from probes.database.cockroachdb.console import Console
 from probes.database.cockroachdb.release import Release, parse_release, tier
 from probes.database.cockroachdb.statements import Ask
 from probes.database.dialer import Dialer
+from probes.database.large_rows import COLUMNS, TABLE, cross_large_rows
 from probes.database.port import Access, Database, DatabaseError, Limits, SessionError
 from probes.database.session import SqlSession, login, open_connection
 from probes.database.workload import DATABASE, TABLES, openings
@@ -157,7 +158,7 @@ class CockroachDB:
         try:
             session = self._anywhere(SYSTEM_DATABASE)
         except SessionError as error:
-            parts = ("nodes", "links", "placement", "goals", "crossings", "zones")
+            parts = ("nodes", "links", "placement", "goals", "crossings", "large_rows", "zones")
             gap = Gap("", "the database", str(error), parts)
             return DatabaseFacts(COCKROACHDB, gateways=gateways, health=health, gaps=(gap,))
         with closing(session):
@@ -181,7 +182,7 @@ class CockroachDB:
             isolation = tell("isolation", lambda: _only(ask, "SHOW default_transaction_isolation"), "")
             accepts = self._accepts_region(ask)
         counts, measured, unmeasured = self._metrics()
-        crossings, uncrossed = self._crossings()
+        crossings, large_rows, uncrossed = self._crossings()
         return DatabaseFacts(
             engine=COCKROACHDB,
             version=release.tag,
@@ -193,6 +194,7 @@ class CockroachDB:
             goals=(*goals, accepts),
             counts=counts,
             crossings=crossings,
+            large_rows=large_rows,
             health=health,
             zones=zones,
             maximum_offset=status.maximum_offset,
@@ -228,8 +230,8 @@ class CockroachDB:
                 written, detail = False, str(error)
         return Gateway(region, entrance, node, tier(locality, "region"), cluster, version, True, written, detail)
 
-    def _crossings(self) -> tuple[tuple[Crossing, ...], tuple[Gap, ...]]:
-        """A register is written in each region in turn, and read in the others at once."""
+    def _crossings(self) -> tuple[tuple[Crossing, ...], tuple[Crossing, ...], tuple[Gap, ...]]:
+        """A register is written in each region in turn, and read in the others at once; then rows of megabytes."""
         sessions: dict[str, SqlSession] = {}
         try:
             self.prepare((CROSSING,))
@@ -249,9 +251,11 @@ class CockroachDB:
                     read = sessions[other].run(Act.READ, CROSSING, (), within=ASK_WITHIN)
                     seen = read.answer == (value,) if read.result is Result.OK else None
                     found.append(Crossing(region, other, seen, time.monotonic() - written, read.message))
-            return tuple(found), ()
+            sessions[self._regions[0]].query(f"CREATE TABLE {TABLE} ({COLUMNS})", within=ASK_WITHIN)
+            return tuple(found), tuple(cross_large_rows(self._regions, sessions)), ()
         except DatabaseError as error:
-            return (), (Gap("", "a row written in one region and read in another", str(error), ("crossings",)),)
+            parts = ("crossings", "large_rows")
+            return (), (), (Gap("", "a row written in one region and read in another", str(error), parts),)
         finally:
             for session in sessions.values():
                 session.close()

@@ -29,6 +29,7 @@ from analysis.facts import (
 )
 from analysis.facts import Database as DatabaseFacts
 from analysis.members import Member
+from probes.database import large_rows
 from probes.database.port import Access, DatabaseError
 from probes.database.postgresql import patroni
 from probes.database.session import SqlSession
@@ -80,7 +81,7 @@ def observe(database: PostgreSQL) -> DatabaseFacts:
     nodes = tuple(replace(node, clock_offset=_offset(node.name, met)) for node in nodes)
     strict = _strict(database, gaps)
     synchronous, isolation = _as_clients_get_it(database, strict, gaps)
-    gateways, crossings = _served(database, nodes, met, gaps)
+    gateways, crossings, large = _served(database, nodes, met, gaps)
     return DatabaseFacts(
         POSTGRESQL,
         version=next((node.version for node in nodes if node.version), ""),
@@ -91,6 +92,7 @@ def observe(database: PostgreSQL) -> DatabaseFacts:
         placement=_placement(nodes),
         goals=_goals(database, nodes, synchronous),
         crossings=crossings,
+        large_rows=large,
         health=_health(database),
         synchronous=synchronous,
         isolation=isolation,
@@ -252,28 +254,38 @@ def _as_clients_get_it(database: PostgreSQL, strict: bool | None, gaps: list[Gap
 
 def _served(
     database: PostgreSQL, nodes: Sequence[DatabaseNode], met: dict[str, _Met], gaps: list[Gap]
-) -> tuple[tuple[Gateway, ...], tuple[Crossing, ...]]:
-    """What each region's clients find at their entrance, and what they see of each other's rows."""
+) -> tuple[tuple[Gateway, ...], tuple[Crossing, ...], tuple[Crossing, ...]]:
+    """What each region's clients find at their entrance, and what they see of each other's rows, small and large."""
     entered = [
         gateway for _, gateway in _at_once(lambda region: _enter(database, region, nodes, met), database.regions)
     ]
     try:
         with _writers(database) as (writers, refused):
             crossings = tuple(_cross(database, writers, refused))
+            with database.scratch(large_rows.TABLE, large_rows.COLUMNS):
+                large = tuple(large_rows.cross_large_rows(database.regions, writers))
     except DatabaseError as error:
-        gaps.append(Gap("", "a table to write to", str(error), ("crossings",)))
-        return tuple(replace(gateway, written=False, detail=gateway.detail or str(error)) for gateway in entered), ()
-    reading = {crossing.read_in for crossing in crossings if crossing.seen is not None}
-    return tuple(
-        replace(
-            gateway,
-            # A client goes on to the next member where that of its region does not answer.
-            read=gateway.region in reading or gateway.read,
-            written=gateway.region not in refused,
-            detail=gateway.detail or refused.get(gateway.region, ""),
+        gaps.append(Gap("", "a table to write to", str(error), ("crossings", "large_rows")))
+        return (
+            tuple(replace(gateway, written=False, detail=gateway.detail or str(error)) for gateway in entered),
+            (),
+            (),
         )
-        for gateway in entered
-    ), crossings
+    reading = {crossing.read_in for crossing in crossings if crossing.seen is not None}
+    return (
+        tuple(
+            replace(
+                gateway,
+                # A client goes on to the next member where that of its region does not answer.
+                read=gateway.region in reading or gateway.read,
+                written=gateway.region not in refused,
+                detail=gateway.detail or refused.get(gateway.region, ""),
+            )
+            for gateway in entered
+        ),
+        crossings,
+        large,
+    )
 
 
 def _enter(database: PostgreSQL, region: str, nodes: Sequence[DatabaseNode], met: dict[str, _Met]) -> Gateway:

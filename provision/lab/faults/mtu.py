@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Command, Confirm, Control, Fault, Filter, Step
 from provision.lab.faults.steps import between, place, table_is_loaded
@@ -131,6 +132,27 @@ def transfers_starved(source: LabRegion, target: LabRegion) -> Fault:
         ),
         confirm=table_is_loaded(place(source.nodes[-1])),
         follows=_SPEED,
+    )
+
+
+def large_rows_starved(source: LabRegion) -> Fault:
+    """A policer that lets few full segments a second through to the database: small rows do not notice it."""
+    match = f"ip saddr {source.plan.pod_cidr} tcp dport {DatabasePlan().sql_port} meta length > 1000"
+    return Fault(
+        name="large-rows-starved",
+        summary=f"nodes of {source.name} forward 100 kB a second of large segments to the database, and drop the rest",
+        layer=Layer.MTU,
+        requirement="NET-MTU-010",
+        steps=tuple(
+            Filter(
+                place(node),
+                "  chain forward { type filter hook forward priority -10; "
+                f"{match} limit rate over 100 kbytes/second burst 300 kbytes counter drop; }}",
+            )
+            for node in source.nodes
+        ),
+        confirm=table_is_loaded(place(source.nodes[-1])),
+        database=True,
     )
 
 

@@ -126,6 +126,7 @@ def cockroachdb(plan: Plan) -> Database:
         ),
         counts=tuple(ReplicationCount(name, 0, 0) for name in names),
         crossings=_crossings(plan),
+        large_rows=_large_rows(plan),
         health=_health(plan, "/health", "/health?ready=1"),
         init=(InitTrial(regions[0], "cockroachdb-0", refused=True, detail="already initialized"),),
         first_starts=tuple(FirstStart(m.region, m.pod, "Running", ready=False, status=503) for m in members),
@@ -173,6 +174,7 @@ def postgresql(plan: Plan) -> Database:
         ),
         goals=(SurvivalGoal("meshproof", "region", tuple(region.name for region in plan.regions), members[0].region),),
         crossings=_crossings(plan),
+        large_rows=_large_rows(plan),
         health=_health(plan, "/liveness", "/readiness"),
         synchronous=True,
         isolation="serializable",
@@ -197,6 +199,14 @@ def _gateways(plan: Plan, nodes: dict[str, str]) -> tuple[Gateway, ...]:
 
 def _crossings(plan: Plan) -> tuple[Crossing, ...]:
     return tuple(Crossing(a.name, b.name, seen=True, after=0.04) for a, b in plan.ordered_pairs())
+
+
+def _large_rows(plan: Plan) -> tuple[Crossing, ...]:
+    names = [region.name for region in plan.regions]
+    return tuple(
+        Crossing(name, names[(number + 1) % len(names)], seen=True, after=0.4, size=4 << 20)
+        for number, name in enumerate(names)
+    )
 
 
 def _health(plan: Plan, *paths: str) -> tuple[HealthAnswer, ...]:

@@ -7,6 +7,7 @@ import pytest
 from analysis import formation, joining, placement, scheduling, serving, tenancy, versions
 from analysis.facts import COCKROACHDB, Database, Gap, NodeRole, Workloads
 from analysis.members import planned_members
+from analysis.rootcause import Layer
 from analysis.verdict import Outcome
 from provision.lab.topology import aws_calico, azure_cilium
 from tests.unit.analysis.database_world import at, change, cockroachdb, postgresql, workloads
@@ -37,6 +38,7 @@ JUDGES = {
     "DB-FORM-021": lambda plan, db, held: tenancy.judge_namespaces(plan, held),
     "DB-FORM-022": lambda plan, db, held: formation.judge_clock_offsets(plan, db),
     "DB-FORM-023": lambda plan, db, held: tenancy.judge_bindings(plan, held),
+    "NET-MTU-010": lambda plan, db, held: serving.judge_large_rows(plan, db),
     "DB-SURV-011": lambda plan, db, held: placement.judge_region_goal(db),
     "DB-SURV-012": lambda plan, db, held: placement.judge_zone_goals(plan, db),
 }
@@ -323,6 +325,22 @@ def test_a_row_that_is_not_there_at_once_is_told(plan, database, first, seen, ou
     )
     verdict = serving.judge_crossings(plan, broken)
     assert (verdict.outcome, len(verdict.findings)) == (outcome, 2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "control", "outcome"), [(False, True, VIOLATED), (None, True, VIOLATED), (None, None, INCONCLUSIVE)]
+)
+def test_a_large_row_counts_as_lost_where_small_ones_arrive(plan, database, first, seen, control, outcome):
+    mine = lambda crossing: crossing.written_in == first  # noqa: E731
+    broken = change(database, "large_rows", lambda crossing: replace(crossing, seen=seen, detail="not written"), mine)
+    broken = change(broken, "crossings", lambda crossing: replace(crossing, seen=control), mine)
+    verdict = serving.judge_large_rows(plan, broken)
+    assert (verdict.outcome, len(verdict.findings)) == (outcome, 1)
+    assert verdict.layer is (Layer.MTU if outcome is VIOLATED else None)
+
+
+def test_large_rows_that_nobody_tried_are_no_proof(plan, database):
+    assert serving.judge_large_rows(plan, replace(database, large_rows=())).outcome is INCONCLUSIVE
 
 
 @pytest.mark.parametrize("status", [503, None])

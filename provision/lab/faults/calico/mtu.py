@@ -56,6 +56,7 @@ FAULTS: tuple[Fault, ...] = (
     mtu.pods_too_large(WEST, [_vxlan_mtu(WEST, UNDERLAY_MTU)], _tunnels_say(WEST.nodes[-1], f" mtu {UNDERLAY_MTU} ")),
     mtu.pods_unequal(OHIO, [_vxlan_mtu(OHIO, mtu.NARROW)], _tunnels_say(OHIO.nodes[-1], f" mtu {mtu.NARROW} ")),
     mtu.transfers_starved(WEST, EAST),
+    mtu.large_rows_starved(WEST),
     Fault(
         name="encapsulation-modes-differ",
         # Calico's own API refuses both modes in one pool; who writes the custom resource itself gets past it.

@@ -65,6 +65,7 @@ FAULTS: tuple[Fault, ...] = (
         tunnel_map_says(WESTUS.nodes[-1], EASTUS.nodes[-1].block, f"mtu {mtu.NARROW - HEADER}"),
     ),
     mtu.transfers_starved(EUROPE, EASTUS),
+    mtu.large_rows_starved(EUROPE),
     Fault(
         name="encapsulation-differs",
         summary=f"agents of {EUROPE.name} were started with Geneve, those of the other clusters with VXLAN",

@@ -131,7 +131,8 @@ class ClusterDouble:
             raise RefusalError("42601", f"at or near {text.split()[0]!r}: syntax error: {error}") from error
         word = text.split()[0].upper()
         if cursor.description:
-            columns = [(column[0], INT8) for column in cursor.description]
+            texts = [isinstance(value, str) for value in rows[0]] if rows else [False] * len(cursor.description)
+            columns = [(each[0], TEXT if text else INT8) for each, text in zip(cursor.description, texts, strict=True)]
             return Table(columns, rows, tag="INSERT 0" if word == "INSERT" else word)
         return Table((), tag=f"INSERT 0 {cursor.rowcount}" if word == "INSERT" else f"{word} {cursor.rowcount}")
 

@@ -25,6 +25,7 @@ JUDGES = {
     "DB-FORM-018": serving.judge_entrances,
     "DB-FORM-019": serving.judge_health,
     "DB-FORM-022": formation.judge_clock_offsets,
+    "NET-MTU-010": serving.judge_large_rows,
     "DB-SURV-011": lambda plan, facts: placement.judge_region_goal(facts),
     "DB-SURV-012": placement.judge_zone_goals,
 }
