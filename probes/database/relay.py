@@ -9,6 +9,7 @@ library only, Python 3.8 or newer.
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import struct
@@ -20,7 +21,7 @@ FRAME = struct.Struct("!IBI")
 OPEN, DATA, END = 0, 1, 2
 CHUNK = 1 << 16
 STALL = struct.pack("ll", 5, 0)
-"""Longest time that a far end may refuse to take anything: the others wait meanwhile."""
+"""Longest time that a far end may refuse to take anything."""
 
 saying = threading.Lock()
 
@@ -34,16 +35,14 @@ def say(number: int, kind: int, data: bytes) -> None:
 
 
 class Connection(threading.Thread):
-    """One connection, from its opening to its end."""
+    """One connection, from its opening to its end. What it says waits in a row of its own, and keeps no other up."""
 
     def __init__(self, number: int, host: str, port: int, patience: float) -> None:
         super().__init__(daemon=True)
         self.number = number
         self.place = (host, port)
         self.patience = patience
-        self.lock = threading.Lock()
-        self.waiting: list[bytes] = []
-        self.far: socket.socket | None = None
+        self.waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.ended = False
 
     def run(self) -> None:
@@ -51,48 +50,38 @@ class Connection(threading.Thread):
         reason = ""
         try:
             with socket.create_connection(self.place, self.patience) as far:
-                self.begin(far)
+                far.settimeout(None)
+                far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, STALL)
+                threading.Thread(target=self.speak, args=(far,), daemon=True).start()
                 heard = far.recv(CHUNK)
                 while heard:
                     say(self.number, DATA, heard)
                     heard = far.recv(CHUNK)
         except OSError as error:
             reason = error.strerror or str(error)
+        self.waiting.put(None)
         say(self.number, END, b"" if self.ended else reason.encode())
 
-    def begin(self, far: socket.socket) -> None:
-        """Say what was waiting for the connection to come about."""
-        far.settimeout(None)
-        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, STALL)
-        with self.lock:
-            self.far = far
-            far.sendall(b"".join(self.waiting))
-            if self.ended:
-                far.shutdown(socket.SHUT_RDWR)
+    def speak(self, far: socket.socket) -> None:
+        """Pass on what the near end says, until it is gone or the far end takes nothing; wake whoever listens then."""
+        with suppress(OSError):
+            while True:
+                data = self.waiting.get()
+                if data is None:
+                    break
+                far.sendall(data)
+        with suppress(OSError):
+            far.shutdown(socket.SHUT_RDWR)
 
     def send(self, data: bytes) -> None:
         """Say something to the far end, now or when it is there."""
-        with self.lock:
-            try:
-                if self.far is None:
-                    self.waiting.append(data)
-                else:
-                    self.far.sendall(data)
-            except OSError:
-                self.shut()
+        self.waiting.put(data)
 
     def end(self) -> None:
-        """The near end is gone."""
-        with self.lock:
-            self.ended = True
-            self.shut()
-
-    def shut(self) -> None:
-        """Wake whoever listens to the far end."""
-        if self.far is not None:
-            with suppress(OSError):
-                self.far.shutdown(socket.SHUT_RDWR)
+        """The near end is gone, once it has said what it had to."""
+        self.ended = True
+        self.waiting.put(None)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ print(connection.getresponse().read().decode())
 
 
 class Members:
-    """The members of a lab's database, each asked by psql from its own pod: policy lets no others do that but clients."""
+    """The members of a lab's database, each asked by psql from its own pod: policy lets in no others but clients."""
 
     def __init__(self, lab: state.Lab) -> None:
         self.lab = lab

@@ -262,8 +262,7 @@ def _served(
     try:
         with _writers(database) as (writers, refused):
             crossings = tuple(_cross(database, writers, refused))
-            with database.scratch(large_rows.TABLE, large_rows.COLUMNS):
-                large = tuple(large_rows.cross_large_rows(database.regions, writers))
+            large = _large_rows(database, writers, gaps)
     except DatabaseError as error:
         gaps.append(Gap("", "a table to write to", str(error), ("crossings", "large_rows")))
         return (
@@ -286,6 +285,18 @@ def _served(
         crossings,
         large,
     )
+
+
+def _large_rows(database: PostgreSQL, writers: dict[str, SqlSession], gaps: list[Gap]) -> tuple[Crossing, ...]:
+    """Rows of megabytes, each region's once. What came of them counts even where the table cannot be dropped."""
+    found: tuple[Crossing, ...] = ()
+    try:
+        with database.scratch(large_rows.TABLE, large_rows.COLUMNS):
+            found = tuple(large_rows.cross_large_rows(database.regions, writers))
+    except DatabaseError as error:
+        if not found:
+            gaps.append(Gap("", "a table for large rows", str(error), ("large_rows",)))
+    return found
 
 
 def _enter(database: PostgreSQL, region: str, nodes: Sequence[DatabaseNode], met: dict[str, _Met]) -> Gateway:
