@@ -17,6 +17,16 @@ from provision.lab.topology import LabNode, LabRegion, LabTopology
 BETWEEN_REGIONS = frozenset({"NET-POL-005", "NET-POL-006"})
 """What the database's pods of different regions do with each other."""
 
+MEMBER_STOPPED = BETWEEN_REGIONS | {
+    "NET-DNS-006",
+    "NET-DNS-008",
+    "NET-DNS-009",
+    "NET-POL-004",
+    "NET-POL-008",
+    "NET-POL-010",
+}
+"""What is lost beside the database itself when policy keeps a member from starting: its name, and rules that are for it."""
+
 _USUAL_PORT = 5432
 
 DENIALS = frozenset({"NET-POL-007", "NET-POL-011", "NET-POL-013", "NET-POL-015", "NET-POL-017"})

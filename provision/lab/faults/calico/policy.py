@@ -32,6 +32,7 @@ from provision.lab.faults.database import DOWN
 from provision.lab.faults.policy import (
     BETWEEN_REGIONS,
     DENIALS,
+    MEMBER_STOPPED,
     Restarted,
     all_of,
     database_pod,
@@ -288,9 +289,7 @@ FAULTS: tuple[Fault, ...] = (
             says(_OHIO_DATABASE, TABLE, f"gnp/{NAME}/egress/2", present=False),
             is_not_ready(database_pod(LAB, OHIO), OHIO),
         ),
-        follows=DOWN
-        | BETWEEN_REGIONS
-        | {"NET-POL-004", "NET-POL-008", "NET-POL-010", "NET-DNS-006", "NET-DNS-008", "NET-DNS-009"},
+        follows=DOWN | MEMBER_STOPPED,
         database=True,
     ),
     Fault(

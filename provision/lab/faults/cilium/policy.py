@@ -16,8 +16,8 @@ from provision.lab.faults.cilium.place import CILIUM, CONFIG, EASTUS, EUROPE, LA
 from provision.lab.faults.cilium.steps import AGENT, Restarted
 from provision.lab.faults.database import DOWN
 from provision.lab.faults.policy import (
-    BETWEEN_REGIONS,
     DENIALS,
+    MEMBER_STOPPED,
     all_of,
     database_pod,
     is_not_ready,
@@ -232,53 +232,33 @@ def _a_peer_is_lost(region: LabRegion, remote: LabRegion) -> Confirm:
     return confirm
 
 
-_DENIAL: dict[str, Any] = {
-    "apiVersion": "cilium.io/v2",
-    "kind": _KIND,
-    "metadata": {"name": "quarantine"},
-    "spec": {
-        "endpointSelector": {"matchLabels": {"app": "cockroachdb"}},
-        "ingressDeny": [
-            {
-                "fromEndpoints": [
-                    {
-                        "matchExpressions": [
-                            {"key": NAMESPACE_KEY, "operator": "Exists"},
-                            {"key": CLUSTER_KEY, "operator": "In", "values": [str(WESTUS.plan.cluster_name)]},
-                        ]
-                    }
-                ],
-                "toPorts": [{"ports": [{"port": "26257", "protocol": "TCP"}]}],
-            }
-        ],
-    },
-}
-
-_QUARANTINE: dict[str, Any] = {
-    "apiVersion": "cilium.io/v2",
-    "kind": _KIND,
-    "metadata": {"name": "quarantine"},
-    "spec": {
-        "endpointSelector": {
-            "matchLabels": {NAMESPACE_KEY: "meshproof"},
-            "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}],
+def _denial(subjects: dict[str, Any], denied: LabRegion, port: int, **sections: Any) -> dict[str, Any]:
+    """A policy that denies some pods one port, to all pods of a region; the API object."""
+    peer = {
+        "matchExpressions": [
+            {"key": NAMESPACE_KEY, "operator": "Exists"},
+            {"key": CLUSTER_KEY, "operator": "In", "values": [str(denied.plan.cluster_name)]},
+        ]
+    }
+    ports = [{"ports": [{"port": str(port), "protocol": "TCP"}]}]
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": _KIND,
+        "metadata": {"name": "quarantine"},
+        "spec": {
+            "endpointSelector": subjects,
+            "ingressDeny": [{"fromEndpoints": [peer], "toPorts": ports}],
+            **sections,
         },
-        "ingress": [{"fromEntities": ["all"]}],
-        "ingressDeny": [
-            {
-                "fromEndpoints": [
-                    {
-                        "matchExpressions": [
-                            {"key": NAMESPACE_KEY, "operator": "Exists"},
-                            {"key": CLUSTER_KEY, "operator": "In", "values": [str(EASTUS.plan.cluster_name)]},
-                        ]
-                    }
-                ],
-                "toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}],
-            }
-        ],
-    },
+    }
+
+
+_DENIAL = _denial({"matchLabels": {"app": "cockroachdb"}}, WESTUS, 26257)
+_STRANGERS = {
+    "matchLabels": {NAMESPACE_KEY: "meshproof"},
+    "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}],
 }
+_QUARANTINE = _denial(_STRANGERS, EASTUS, 8080, ingress=[{"fromEntities": ["all"]}])
 
 _NEIGHBOURLY: dict[str, Any] = {
     "apiVersion": "cilium.io/v2",
@@ -390,9 +370,7 @@ FAULTS: tuple[Fault, ...] = (
             MemberRestarted(WESTUS, database_pod(LAB, WESTUS)),
         ),
         confirm=all_of(_node_lacks(WESTUS, "dport 2379"), is_not_ready(database_pod(LAB, WESTUS), WESTUS)),
-        follows=DOWN
-        | BETWEEN_REGIONS
-        | {"NET-POL-004", "NET-POL-008", "NET-POL-010", "NET-DNS-006", "NET-DNS-008", "NET-DNS-009"},
+        follows=DOWN | MEMBER_STOPPED,
         database=True,
     ),
     Fault(
