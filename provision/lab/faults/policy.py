@@ -25,7 +25,7 @@ MEMBER_STOPPED = BETWEEN_REGIONS | {
     "NET-POL-008",
     "NET-POL-010",
 }
-"""What is lost beside the database itself when policy keeps a member from starting: its name, and rules that are for it."""
+"""What goes with a member that policy keeps from starting, beside the database: its name, and rules that are for it."""
 
 _USUAL_PORT = 5432
 
