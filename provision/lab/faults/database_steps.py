@@ -41,22 +41,20 @@ class Statements:
     """Statements that break a member, and others that mend it, each by itself.
 
     Attributes:
-        region: the member's; "" for wherever the primary is when the fault is planted.
+        region: the member's; "" for wherever the primary is at that moment: an outage in between may have moved it.
     """
 
     region: str
     breaking: tuple[str, ...]
     mending: tuple[str, ...]
 
-    def apply(self, control: Control) -> str:
-        """Run them; what is remembered is where."""
-        region = self.region or primary_region(control)
-        run_sql(control, region, *self.breaking)
-        return region
+    def apply(self, control: Control) -> None:
+        """Run the first ones."""
+        run_sql(control, self.region or primary_region(control), *self.breaking)
 
-    def heal(self, control: Control, memory: str) -> None:
-        """Run the others where these were run."""
-        run_sql(control, memory, *self.mending)
+    def heal(self, control: Control, memory: None) -> None:
+        """Run the others."""
+        run_sql(control, self.region or primary_region(control), *self.mending)
 
 
 @dataclass(frozen=True)
