@@ -41,20 +41,24 @@ class Statements:
     """Statements that break a member, and others that mend it, each by itself.
 
     Attributes:
-        region: the member's; "" for wherever the primary is at that moment: an outage in between may have moved it.
+        region: the member's; "" for wherever the primary is when the fault is planted.
+        replicated: what they change is data, and mended at the primary, which an outage may have moved meanwhile.
     """
 
     region: str
     breaking: tuple[str, ...]
     mending: tuple[str, ...]
+    replicated: bool = False
 
-    def apply(self, control: Control) -> None:
-        """Run the first ones."""
-        run_sql(control, self.region or primary_region(control), *self.breaking)
+    def apply(self, control: Control) -> str:
+        """Run the first ones; what is remembered is where."""
+        region = self.region or primary_region(control)
+        run_sql(control, region, *self.breaking)
+        return region
 
-    def heal(self, control: Control, memory: None) -> None:
+    def heal(self, control: Control, memory: str) -> None:
         """Run the others."""
-        run_sql(control, self.region or primary_region(control), *self.mending)
+        run_sql(control, primary_region(control) if self.replicated else memory, *self.mending)
 
 
 @dataclass(frozen=True)

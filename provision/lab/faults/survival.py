@@ -114,6 +114,7 @@ def acknowledged_unwritten() -> Fault:
             "",
             (f"ALTER ROLE {user} SET synchronous_commit = off",),
             (f"ALTER ROLE {user} RESET synchronous_commit",),
+            replicated=True,
         ),
         confirm=lambda control: (
             rows_of(
