@@ -10,7 +10,7 @@ from provision.lab.database.certificates import SUPERUSER
 from provision.lab.topology import DatabaseTimers
 
 _TIMERS = {
-    DatabaseTimers.FAST: {"ttl": 6, "loop_wait": 1, "retry_timeout": 2},
+    DatabaseTimers.FAST: {"ttl": 8, "loop_wait": 1, "retry_timeout": 3},
     DatabaseTimers.SLOW: {"ttl": 20, "loop_wait": 1, "retry_timeout": 3},
 }
 """Seconds: lease of the leader's key, from one look to the next, patience with the store."""
