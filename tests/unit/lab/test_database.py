@@ -96,7 +96,7 @@ def test_the_stand_in_acknowledges_nothing_that_one_other_member_has_not():
     assert replication["synchronous_node_count"] == 1
 
 
-@pytest.mark.parametrize(("timers", "lease"), [(DatabaseTimers.FAST, 6), (DatabaseTimers.SLOW, 20)])
+@pytest.mark.parametrize(("timers", "lease"), [(DatabaseTimers.FAST, 8), (DatabaseTimers.SLOW, 20)])
 def test_a_lost_primary_is_replaced_as_soon_as_was_asked(timers, lease):
     lab = aws_calico("unit", database=True, database_timers=timers)
     (region, *_) = lab.regions
