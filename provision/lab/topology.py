@@ -91,10 +91,6 @@ _DNS_CHANGE = timedelta(seconds=10)
 _REJOIN = timedelta(seconds=90)
 """The lab's database is a few megabytes and its machine's own: a member that returns has nothing to fetch from far."""
 
-_STALL = timedelta(seconds=4)
-"""Its fast BGP timers go without graceful restart: while a reflector starts anew, a second or so, its region has no
-routes to the others. TCP asks again after 0.2 s and then after twice as long each time, so 3 s may be seen of it."""
-
 _EXTERNAL_NAME = "www.example.net"
 _DATABASE_CPU, _DATABASE_MEMORY, _DATABASE_STORAGE = 500, 1 << 30, 1 << 30
 """What a database pod asks for: half a processor, 1 GiB and as large a volume, of which no process takes notice."""
@@ -109,7 +105,7 @@ WORKLOADS_DATABASE = "meshproof"
 class Timers(str, Enum):
     """Which BGP timers the lab's nodes run with.
 
-    FAST: hold 3 s, no graceful restart, so that a lost peer is noticed in under 3 s.
+    FAST: hold 3 s, graceful restart 5 s: a lost peer is noticed in under 3 s, and one that starts anew is waited for.
     CALICO: as Calico renders them: hold 240 s (BIRD's default), graceful restart 120 s.
     """
 
@@ -121,7 +117,7 @@ class DatabaseTimers(str, Enum):
     """How soon the stand-in's primary is replaced when it is lost."""
 
     FAST = "fast"
-    """Within about twice its lease of 6 s: nobody should wait for a lab."""
+    """Within about twice its lease of 8 s: nobody should wait for a lab."""
 
     SLOW = "slow"
     """The shortest lease that newer Patroni allows (20 s): for machines too busy to renew one in time."""
@@ -310,7 +306,7 @@ class LabTopology:
             encapsulation=Encapsulation.VXLAN,
             regions=tuple(region.plan for region in self.regions),
             services_routed=self.cni is Cni.CALICO_BGP,
-            budgets=Budgets(dns_change=_DNS_CHANGE, rejoin=_REJOIN, stall=_STALL),
+            budgets=Budgets(dns_change=_DNS_CHANGE, rejoin=_REJOIN),
             database=DatabasePlan(
                 engine=self.engine,
                 namespaces=tuple((region.name, region.name) for region in self.regions),

@@ -1,4 +1,4 @@
-"""BGP timers: with Calico's own, routes stay in the other clusters while a reflector's calico-node restarts."""
+"""BGP timers: routes stay in the other clusters while a reflector's calico-node restarts, and go if it stays away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ PROJECT = Path(__file__).parents[2]
 DEADLINE_S = 20
 SYSTEM, REFLECTOR = "calico-system", "us-east-1-node-1"
 ITS_PEER, OBSERVER = "us-east-2/node-1", "us-east-2/node-2"
+THE_REFLECTORS = ip_network("192.168.0.0/18")
 BEFORE, AFTER = "203.0.113.0/25", "203.0.113.128/25"
 
 
@@ -32,7 +34,8 @@ class TimedLab:
         self.timers = timers
         self._name = lab.state.name
         kubeconfig = str(lab.folder.admin_kubeconfig)
-        self._core = client.CoreV1Api(config.new_client_from_config(kubeconfig, context="us-east-1"))
+        api = config.new_client_from_config(kubeconfig, context="us-east-1")
+        self._core, self._apps = client.CoreV1Api(api), client.AppsV1Api(api)
 
     def command(self, place, *command):
         return [sys.executable, "-m", "provision", "exec", self._name, place, "--", *command]
@@ -58,6 +61,22 @@ class TimedLab:
         self._core.delete_namespaced_pod(before, SYSTEM, grace_period_seconds=1)
         assert eventually(lambda: self.agents().keys() - {before})
         assert eventually(lambda: all(self.sessions()[0].values()))
+
+    @contextmanager
+    def without_agent(self):
+        """The reflector has no calico-node during the body, whose DaemonSet passes it over."""
+        self._choose_nodes({"kubernetes.io/hostname": "us-east-1-node-2"})
+        yield
+        self._choose_nodes({"kubernetes.io/hostname": None})
+
+    def _choose_nodes(self, labels):
+        change = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
+        self._apps.patch_namespaced_daemon_set("calico-node", SYSTEM, change)
+
+    def routes(self):
+        """The routes of an observer in the other cluster to the pods of the reflector's."""
+        shown = (line.split()[0] for line in self.run(OBSERVER, "ip", "route").splitlines())
+        return [route for route in shown if "/" in route and ip_network(route).subnet_of(THE_REFLECTORS)]
 
     def blink(self, place, prefix):
         """A route comes and goes."""
@@ -104,15 +123,21 @@ def timed(request, home):
         state.remove(lab)
 
 
-def test_calico_s_timers_are_what_its_daemons_have_agreed_on(timed):
+def test_the_timers_asked_for_are_what_the_daemons_have_agreed_on(timed):
     _sessions, shown = timed.sessions()
-    graceful = "Restart time: 120" in shown
     hold = shown.partition("Hold timer:")[2].split()[0].partition("/")[2]
-    assert (hold, graceful) == (("240", True) if timed.timers is Timers.CALICO else ("3", False))
+    restart = shown.partition("Restart time:")[2].split()[0]
+    assert (hold, restart) == {Timers.CALICO: ("240", "120"), Timers.FAST: ("3", "5")}[timed.timers]
 
 
-def test_routes_outlast_a_restart_of_calico_node_with_calico_s_timers_only(timed, tmp_path):
+def test_routes_outlast_a_restart_of_calico_node(timed, tmp_path):
     with timed.watched(OBSERVER, tmp_path / "routes") as changes:
         timed.restart_agent()
-    lost = [line for line in changes if line.startswith("Deleted 192.168.")]
-    assert bool(lost) is (timed.timers is Timers.FAST), changes
+    assert not [line for line in changes if line.startswith("Deleted 192.168.")], changes
+
+
+@pytest.mark.parametrize("timed", [Timers.FAST], indirect=True)
+def test_routes_go_when_calico_node_stays_away(timed):
+    with timed.without_agent():
+        assert eventually(lambda: not timed.routes())
+    assert eventually(timed.routes)

@@ -21,6 +21,14 @@ _EXPORT = "calico_export_to_bgp_peers"
 _IMPORT = "calico_next_hops"
 _KERNEL = "calico_kernel_programming"
 
+_PACE = {
+    Timers.FAST: "connect delay time 1; connect retry time 1; error wait time 1,5; hold time 3; keepalive time 1; "
+    "graceful restart on; graceful restart time 5;",
+    Timers.CALICO: "connect delay time 2; connect retry time 5; error wait time 5,30; graceful restart on;",
+}
+_RECOVERY_S = {Timers.FAST: 5, Timers.CALICO: 240}
+"""How long a daemon that starts waits for all its peers before it trusts what it has heard."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -160,7 +168,7 @@ def _preamble(node: CalicoNode, timers: Timers) -> str:
 # Rendered from Calico's objects; a change by hand lasts until one of them changes.
 log stderr all;
 router id {node.address.ip};
-{"graceful restart wait 240;" if timers is Timers.CALICO else ""}
+graceful restart wait {_RECOVERY_S[timers]};
 ipv4 table master4;
 ipv4 table tunnels;
 
@@ -247,11 +255,6 @@ protocol kernel kernel1 {{
 
 
 def _bgp(cluster: CalicoCluster, node: CalicoNode, session: Session, timers: Timers) -> str:
-    pace = (
-        "connect delay time 1; connect retry time 1; error wait time 1,5; hold time 3; keepalive time 1;"
-        if timers is Timers.FAST
-        else "connect delay time 2; connect retry time 5; error wait time 5,30; graceful restart on;"
-    )
     lines = [
         f"protocol bgp {session.name} {{",
         '  description "Connection to BGP peer";',
@@ -259,7 +262,7 @@ def _bgp(cluster: CalicoCluster, node: CalicoNode, session: Session, timers: Tim
         f"  neighbor {session.address} as {session.as_number};",
         f"  source address {node.address.ip};",
         "  multihop;",
-        f"  {pace}",
+        f"  {_PACE[timers]}",
     ]
     if session.password is not None:
         lines.append(f'  password "{session.password}";')

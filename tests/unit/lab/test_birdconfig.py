@@ -122,9 +122,10 @@ def test_a_missing_pool_leaves_its_routes_unexported_and_unencapsulated(cluster,
 def test_calico_timers_are_those_that_confd_renders(cluster, worker, all_nodes):
     fast, calico = (render(cluster, worker, all_nodes, timers) for timers in (Timers.FAST, Timers.CALICO))
     assert "hold time 3;" in fast
-    assert "graceful restart" not in fast
+    assert "graceful restart time 5;" in fast
     assert "hold time" not in calico
-    assert "graceful restart on;" in calico
+    assert "graceful restart time" not in calico
+    assert all("graceful restart on;" in text for text in (fast, calico))
 
 
 def test_there_is_always_a_log_line(cluster, worker, all_nodes):
