@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Command, Confirm, Control, Fault, Filter, Step
-from provision.lab.faults.steps import between, place, table_is_loaded
+from provision.lab.faults.steps import between, dropped_in, place, table_is_loaded
 from provision.lab.topology import UNDERLAY_MTU, LabNode, LabRegion
 
 NARROW = 1400
@@ -122,14 +122,7 @@ def transfers_starved(source: LabRegion, target: LabRegion) -> Fault:
         summary=f"nodes of {source.name} forward half a megabyte of large TCP segments to {target.name}, and no more",
         layer=Layer.MTU,
         requirement="NET-MTU-003",
-        steps=tuple(
-            Filter(
-                place(node),
-                "  chain forward { type filter hook forward priority -10; "
-                f"{match} quota over 500 kbytes counter drop; }}",
-            )
-            for node in source.nodes
-        ),
+        steps=dropped_in(source, f"{match} quota over 500 kbytes"),
         confirm=table_is_loaded(place(source.nodes[-1])),
         follows=_SPEED,
     )
@@ -143,14 +136,7 @@ def large_rows_starved(source: LabRegion) -> Fault:
         summary=f"nodes of {source.name} forward 100 kB a second of large segments to the database, and drop the rest",
         layer=Layer.MTU,
         requirement="NET-MTU-010",
-        steps=tuple(
-            Filter(
-                place(node),
-                "  chain forward { type filter hook forward priority -10; "
-                f"{match} limit rate over 100 kbytes/second burst 300 kbytes counter drop; }}",
-            )
-            for node in source.nodes
-        ),
+        steps=dropped_in(source, f"{match} limit rate over 100 kbytes/second burst 300 kbytes"),
         confirm=table_is_loaded(place(source.nodes[-1])),
         database=True,
     )

@@ -72,12 +72,21 @@ def command_succeeds(where: str, argv: Sequence[str], *, succeeds: bool = True) 
 
 def dropped(node: LabNode, match: str) -> Filter:
     """The node drops what it forwards and that matches."""
-    return Filter(place(node), f"  chain forward {{ type filter hook forward priority -10; {match} counter drop; }}")
+    return Filter(place(node), _drops(match))
 
 
 def dropped_in(region: LabRegion, match: str) -> tuple[Filter, ...]:
     """All nodes of the region do."""
-    return tuple(dropped(node, match) for node in region.nodes)
+    return filtered_in(region, _drops(match))
+
+
+def _drops(match: str) -> str:
+    return f"  chain forward {{ type filter hook forward priority -10; {match} counter drop; }}"
+
+
+def filtered_in(region: LabRegion, chains: str) -> tuple[Filter, ...]:
+    """All nodes of the region have those chains, as nftables writes them."""
+    return tuple(Filter(place(node), chains) for node in region.nodes)
 
 
 def between(source: LabRegion, target: LabRegion) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from analysis.rootcause import Layer
-from provision.faults import Command, Fault, Filter, Patch
+from provision.faults import Command, Fault, Patch
 from provision.lab.calico.birdconfig import TUNNEL_DEVICE
 from provision.lab.faults import shared
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO, WEST
 from provision.lab.faults.shared import REMOTE_NAMES
-from provision.lab.faults.steps import command_succeeds, object_says, place, table_is_loaded
+from provision.lab.faults.steps import command_succeeds, filtered_in, object_says, place, table_is_loaded
 from provision.lab.topology import VXLAN_PORT
 
 _A, _B, _LAST = EAST.nodes[1:]
@@ -21,13 +21,10 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"{OHIO.name} drops what other clusters send to its ClusterIPs",
         layer=Layer.SERVICE,
         requirement="NET-POD-008",
-        steps=tuple(
-            Filter(
-                place(node),
-                "  chain prerouting { type filter hook prerouting priority -200; "
-                f'iifname "{TUNNEL_DEVICE}" ip daddr {OHIO.plan.service_cidr} counter drop; }}',
-            )
-            for node in OHIO.nodes
+        steps=filtered_in(
+            OHIO,
+            "  chain prerouting { type filter hook prerouting priority -200; "
+            f'iifname "{TUNNEL_DEVICE}" ip daddr {OHIO.plan.service_cidr} counter drop; }}',
         ),
         confirm=table_is_loaded(place(OHIO.nodes[-1])),
         follows=REMOTE_NAMES,

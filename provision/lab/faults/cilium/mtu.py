@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from analysis.rootcause import Layer
-from provision.faults import Fault, Filter, Patch
+from provision.faults import Fault, Patch
 from provision.lab.cilium.datapath import HEADER, MTU_SETTING, ROUTE_MTU
 from provision.lab.faults import mtu
 from provision.lab.faults.cilium.place import CONFIG, EASTUS, EUROPE, WESTUS
 from provision.lab.faults.cilium.routing import tunnel
 from provision.lab.faults.cilium.steps import AGENT, Restarted, TunnelMapEntry, tunnel_map_says
-from provision.lab.faults.steps import object_says, place, table_is_loaded
+from provision.lab.faults.steps import filtered_in, object_says, place, table_is_loaded
 from provision.lab.topology import CILIUM_PORT, UNDERLAY_MTU, LabRegion
 
 _DONT_FRAGMENT = 0x4000
@@ -38,15 +38,12 @@ FAULTS: tuple[Fault, ...] = (
     mtu.outer_packets_whole(
         WESTUS,
         EUROPE,
-        [
-            # A device that takes the tunnel's end from the route takes DF from there too, and routes cannot set it.
-            Filter(
-                place(node),
-                "  chain output { type filter hook output priority -10; "
-                f"udp dport {CILIUM_PORT} ip frag-off set {_DONT_FRAGMENT}; }}",
-            )
-            for node in WESTUS.nodes
-        ],
+        # A device that takes the tunnel's end from the route takes DF from there too, and routes cannot set it.
+        filtered_in(
+            WESTUS,
+            "  chain output { type filter hook output priority -10; "
+            f"udp dport {CILIUM_PORT} ip frag-off set {_DONT_FRAGMENT}; }}",
+        ),
         table_is_loaded(place(WESTUS.nodes[-1])),
     ),
     mtu.tunnel_narrower_than_pods(

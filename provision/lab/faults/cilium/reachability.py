@@ -7,7 +7,7 @@ from provision.faults import Fault, Filter
 from provision.lab.cilium.datapath import HOST_DEVICE, TUNNEL_DEVICE
 from provision.lab.faults import shared
 from provision.lab.faults.cilium.place import EASTUS, EUROPE, WESTUS
-from provision.lab.faults.steps import command_succeeds, place, table_is_loaded
+from provision.lab.faults.steps import command_succeeds, filtered_in, place, table_is_loaded
 from provision.lab.topology import CILIUM_PORT, EGRESS
 
 _A, _B, _LAST = EASTUS.nodes
@@ -19,14 +19,11 @@ FAULTS: tuple[Fault, ...] = (
         summary=f"in {EASTUS.name}, kube-dns leads to the DNS of {WESTUS.name}",
         layer=Layer.SERVICE,
         requirement="NET-POD-008",
-        steps=tuple(
-            Filter(
-                place(node),
-                "  chain services { type nat hook prerouting priority dstnat - 10; "
-                f"ip daddr {EASTUS.plan.dns_address} meta l4proto {{ tcp, udp }} th dport 53 "
-                f"dnat ip to {WESTUS.nodes[0].address}:{WESTUS.dns_port}; }}",
-            )
-            for node in EASTUS.nodes
+        steps=filtered_in(
+            EASTUS,
+            "  chain services { type nat hook prerouting priority dstnat - 10; "
+            f"ip daddr {EASTUS.plan.dns_address} meta l4proto {{ tcp, udp }} th dport 53 "
+            f"dnat ip to {WESTUS.nodes[0].address}:{WESTUS.dns_port}; }}",
         ),
         confirm=table_is_loaded(place(EASTUS.nodes[-1])),
         follows=frozenset({"NET-DNS-018"}),
