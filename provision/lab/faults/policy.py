@@ -5,14 +5,23 @@ What is wrong in policy objects is each product's own, and stands with its profi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 from analysis.plan import DatabasePlan, PolicyPlan
 from analysis.rootcause import Layer
-from provision.faults import Confirm, Control, Fault, Filter, Patch
-from provision.lab.faults.steps import begin, between, dropped_in, object_says, place, table_is_loaded
-from provision.lab.topology import LabNode, LabRegion, LabTopology
+from provision.faults import Confirm, Create, Fault, Patch, Step
+from provision.lab.faults.database import DOWN
+from provision.lab.faults.policy_steps import FLUSHER, KEEPER, Meddling, PodRestarted, all_of, is_not_ready, says
+from provision.lab.faults.steps import (
+    between,
+    dropped_in,
+    filtered_in,
+    object_is_there,
+    object_says,
+    place,
+    table_is_loaded,
+)
+from provision.lab.topology import LabRegion, LabTopology
 
 BETWEEN_REGIONS = frozenset({"NET-POL-005", "NET-POL-006"})
 """What the database's pods of different regions do with each other."""
@@ -60,21 +69,6 @@ def database_pod(lab: LabTopology, region: LabRegion) -> str:
     return f"/api/v1/namespaces/{plan.namespace(region.name)}/pods/{plan.service}-0"
 
 
-def says(node: LabNode, table: str, text: str, *, present: bool = True) -> Confirm:
-    """The node's rules have that text in them, or have it no longer."""
-
-    def confirm(control: Control) -> bool:
-        listed = control.run(place(node), ["nft", "list", "table", *table.split()], check=False)
-        return (text in listed.out) is present
-
-    return confirm
-
-
-def all_of(*confirms: Confirm) -> Confirm:
-    """Every one of them."""
-    return lambda control: all(confirm(control) for confirm in confirms)
-
-
 def label_missing_from_template(lab: LabTopology, region: LabRegion) -> Fault:
     """The pods that are there keep it, and the next ones come without it."""
     plan, label = lab.plan.database or DatabasePlan(), _label(lab)
@@ -116,7 +110,7 @@ def enforcement_dead(region: LabRegion, table: str) -> Fault:
         summary=f"a firewall script on the nodes of {region.name} throws away the rules that policy comes to",
         layer=Layer.POLICY,
         requirement="NET-POL-011",
-        steps=tuple(Meddling(node, table, _FLUSHER) for node in region.nodes),
+        steps=tuple(Meddling(node, table, FLUSHER) for node in region.nodes),
         confirm=says(region.nodes[1], table, "chain", present=False),
         follows=DENIALS,
     )
@@ -132,7 +126,7 @@ def rules_stuck(region: LabRegion, table: str) -> Fault:
         summary=f"a script on the nodes of {region.name} puts policy's rules back to what they were",
         layer=Layer.POLICY,
         requirement="NET-POL-015",
-        steps=tuple(Meddling(each, table, _KEEPER) for each in region.nodes),
+        steps=tuple(Meddling(each, table, KEEPER) for each in region.nodes),
         confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code == 0,
         follows=DENIALS - {"NET-POL-015"},
     )
@@ -160,10 +154,7 @@ def sender_hidden(lab: LabTopology, source: LabRegion, target: LabRegion) -> Fau
         summary=f"nodes of {source.name} put their own address on what goes to the database of {target.name}",
         layer=Layer.POLICY,
         requirement="NET-POL-005",
-        steps=tuple(
-            Filter(place(node), f"  chain postrouting {{ type nat hook postrouting priority 90; {rule}; }}")
-            for node in source.nodes
-        ),
+        steps=filtered_in(source, f"  chain postrouting {{ type nat hook postrouting priority 90; {rule}; }}"),
         confirm=table_is_loaded(place(source.nodes[1])),
         # Remote clients are clients too, and strangers are stopped for another reason than they should be.
         follows=DENIALS | {"NET-POL-006", "NET-POL-001", "NET-POL-012", "NET-POD-004"},
@@ -179,91 +170,58 @@ def readiness_blocked(lab: LabTopology, region: LabRegion, pod_devices: str) -> 
         summary=f"nodes of {region.name} do not reach the health port of their own pods",
         layer=Layer.POLICY,
         requirement="NET-POL-010",
-        steps=tuple(
-            Filter(place(node), f"  chain output {{ type filter hook output priority -10; {rule}; }}")
-            for node in region.nodes
-        ),
+        steps=filtered_in(region, f"  chain output {{ type filter hook output priority -10; {rule}; }}"),
         confirm=is_not_ready(database_pod(lab, region), region),
         follows=frozenset({"DB-FORM-002", "DB-FORM-003", "NET-POL-021"}),
         database=True,
     )
 
 
-def is_not_ready(path: str, region: LabRegion) -> Confirm:
-    """The pod is there, and not Ready."""
+def others_closed(
+    region: LabRegion, caller: LabRegion, policies: str, policy: dict[str, Any], follows: frozenset[str] = frozenset()
+) -> Fault:
+    """A policy about pods that are none of the database.
 
-    def confirm(control: Control) -> bool:
-        status = (control.get(region.name, path) or {}).get("status") or {}
-        conditions: Iterable[dict[str, str]] = status.get("conditions") or ()
-        return any(each["type"] == "Ready" and each["status"] == "False" for each in conditions)
+    Args:
+        region: whose pods it closes.
+        caller: to whose pods.
+        policies: the API path that policies of its kind stand at.
+        policy: the object.
+        follows: what goes with it, beyond what cannot be told of a denial without its control.
+    """
+    name = policy["metadata"]["name"]
+    return Fault(
+        name="policy-for-everybody-else",
+        summary=f"{region.name} has begun to close pods that are none of the database to {caller.name}",
+        layer=Layer.POLICY,
+        requirement="NET-POL-001",
+        steps=(Create(region.name, policies, policy),),
+        confirm=object_is_there(region.name, f"{policies}/{name}"),
+        follows=DENIALS | follows,
+    )
 
-    return confirm
+
+def restarted_member_stopped(lab: LabTopology, region: LabRegion, only_dns: Step, cut: Confirm) -> Fault:
+    """A policy that open connections outlive, and a new member does not come up under.
+
+    Args:
+        lab: where it is planted.
+        region: whose policy it is.
+        only_dns: the change of the policy.
+        cut: the first member's node enforces it.
+    """
+    pod = database_pod(lab, region)
+    return Fault(
+        name="policy-stops-a-restarted-member",
+        summary=f"the policy of {region.name} lets the database ask DNS and nothing else, which shows when it restarts",
+        layer=Layer.POLICY,
+        requirement="NET-POL-021",
+        steps=(only_dns, PodRestarted(region, pod)),
+        confirm=all_of(cut, is_not_ready(pod, region)),
+        follows=DOWN | MEMBER_STOPPED,
+        database=True,
+    )
 
 
 def _label(lab: LabTopology) -> str:
     return (lab.plan.policy or PolicyPlan((), ())).region_label
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """A pod is deleted; its owner makes it anew, under the rules that are there by now."""
-
-    region: LabRegion
-    path: str
-
-    def apply(self, control: Control) -> None:
-        """Delete it."""
-        control.delete(self.region.name, self.path)
-
-    def heal(self, control: Control, memory: None) -> None:
-        """Nothing: it has been made anew, and gets well with what ailed it."""
-
-
-@dataclass(frozen=True)
-class Meddling:
-    """A script on a node meddles with a packet filter table each time that its owner writes it.
-
-    Attributes:
-        program: in Python; it is told family and name of the table.
-    """
-
-    node: LabNode
-    table: str
-    program: str
-
-    def apply(self, control: Control) -> tuple[str, str]:
-        """Start the script; what is remembered is its pid, and the table."""
-        listed = control.run(place(self.node), ["nft", "list", "table", *self.table.split()], check=False)
-        return begin(control, place(self.node), self.program, *self.table.split()), listed.out
-
-    def heal(self, control: Control, memory: tuple[str, str]) -> None:
-        """End it with what it has started, and put the table back: whoever made it takes it for granted."""
-        pid, rules = memory
-        control.run(place(self.node), ["kill", "--", f"-{pid}"], check=False)
-        script = f"table {self.table}\ndelete table {self.table}\n{rules}"
-        control.run(place(self.node), ["nft", "-f", "-"], text=script)
-
-
-_FLUSHER = """
-# A script that reloads a firewall.
-import subprocess, sys
-table = sys.argv[1:]
-events = subprocess.Popen(["nft", "monitor", "new", "tables"], stdout=subprocess.PIPE, text=True)
-subprocess.run(["nft", "delete", "table", *table], stderr=subprocess.DEVNULL)
-for event in events.stdout:
-    if event.split()[2:4] == table:
-        subprocess.run(["nft", "delete", "table", *table], stderr=subprocess.DEVNULL)
-"""
-
-_KEEPER = """
-import subprocess, sys
-table = sys.argv[1:]
-def listed():
-    return subprocess.run(["nft", "-s", "list", "table", *table], capture_output=True, text=True).stdout
-kept = listed()
-events = subprocess.Popen(["nft", "monitor", "new"], stdout=subprocess.PIPE, text=True)
-for event in events.stdout:
-    if " ".join(table) in event and listed() != kept:
-        name = "table " + " ".join(table)
-        subprocess.run(["nft", "-f", "-"], input=name + "\\ndelete " + name + "\\n" + kept, text=True)
-"""

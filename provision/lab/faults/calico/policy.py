@@ -13,7 +13,6 @@ from provision.lab.calico.policy.seed import NAME
 from provision.lab.faults.calico.control import UNCONNECTED
 from provision.lab.faults.calico.place import CALICO, EAST, LAB, OHIO, WEST
 from provision.lab.faults.calico.policy_steps import (
-    APPLIED,
     DATABASE,
     POLICIES,
     POLICY,
@@ -23,24 +22,21 @@ from provision.lab.faults.calico.policy_steps import (
     deny,
     edited,
     for_both,
+    is_misspelt,
     misspelt,
     selecting,
     with_rules,
     without_dns,
 )
-from provision.lab.faults.database import DOWN
 from provision.lab.faults.policy import (
     BETWEEN_REGIONS,
     DENIALS,
-    MEMBER_STOPPED,
-    Restarted,
-    all_of,
-    database_pod,
-    is_not_ready,
+    others_closed,
     policy_faults,
-    says,
+    restarted_member_stopped,
 )
-from provision.lab.faults.steps import Edited, object_says
+from provision.lab.faults.policy_steps import all_of, says
+from provision.lab.faults.steps import Edited
 
 _TYPHA = f"/apis/apps/v1/namespaces/calico-system/deployments/{TYPHA}"
 _OHIO_ADDRESSES = str(OHIO.plan.pod_cidr.network_address).removesuffix("0")
@@ -239,34 +235,26 @@ FAULTS: tuple[Fault, ...] = (
         confirm=says(_EAST_DATABASE, TABLE, f"tcp dport {_SQL} counter"),
         follows=DENIALS,
     ),
-    Fault(
-        name="policy-for-everybody-else",
-        summary=f"{OHIO.name} has begun to close pods that are none of the database to {EAST.name}",
-        layer=Layer.POLICY,
-        requirement="NET-POL-001",
-        steps=(
-            Create(
-                OHIO.name,
-                POLICIES,
-                another(
-                    "quarantine",
-                    order=500,
-                    selector='!has(app) && projectcalico.org/namespace == "meshproof"',
-                    types=["Ingress"],
-                    ingress=[
-                        {
-                            "action": "Deny",
-                            "protocol": "TCP",
-                            "source": {"nets": [str(EAST.plan.pod_cidr)]},
-                            "destination": {"ports": [_CONSOLE]},
-                        },
-                        {"action": "Allow"},
-                    ],
-                ),
-            ),
+    others_closed(
+        OHIO,
+        EAST,
+        POLICIES,
+        another(
+            "quarantine",
+            order=500,
+            selector='!has(app) && projectcalico.org/namespace == "meshproof"',
+            types=["Ingress"],
+            ingress=[
+                {
+                    "action": "Deny",
+                    "protocol": "TCP",
+                    "source": {"nets": [str(EAST.plan.pod_cidr)]},
+                    "destination": {"ports": [_CONSOLE]},
+                },
+                {"action": "Allow"},
+            ],
         ),
-        confirm=object_says(OHIO.name, f"{POLICIES}/quarantine", ("spec", "order"), 500),
-        follows=DENIALS | {"NET-POL-004"},
+        follows=frozenset({"NET-POL-004"}),
     ),
     Fault(
         name="policy-field-misspelt",
@@ -274,23 +262,13 @@ FAULTS: tuple[Fault, ...] = (
         layer=Layer.POLICY,
         requirement="NET-POL-022",
         steps=(Edited(OHIO.name, POLICY, misspelt),),
-        confirm=lambda control: (
-            "serviceAccount" not in ((control.get(OHIO.name, POLICY) or {}).get("spec") or {})["ingress"][0]["source"]
-            and APPLIED in ((control.get(OHIO.name, POLICY) or {})["metadata"].get("annotations") or {})
-        ),
+        confirm=is_misspelt,
     ),
-    Fault(
-        name="policy-stops-a-restarted-member",
-        summary=f"the policy of {OHIO.name} lets the database ask DNS and nothing else, which shows when it restarts",
-        layer=Layer.POLICY,
-        requirement="NET-POL-021",
-        steps=(edited(OHIO, egress=lambda rules: rules[:2]), Restarted(OHIO, database_pod(LAB, OHIO))),
-        confirm=all_of(
-            says(_OHIO_DATABASE, TABLE, f"gnp/{NAME}/egress/2", present=False),
-            is_not_ready(database_pod(LAB, OHIO), OHIO),
-        ),
-        follows=DOWN | MEMBER_STOPPED,
-        database=True,
+    restarted_member_stopped(
+        LAB,
+        OHIO,
+        edited(OHIO, egress=lambda rules: rules[:2]),
+        says(_OHIO_DATABASE, TABLE, f"gnp/{NAME}/egress/2", present=False),
     ),
     Fault(
         name="federation-cannot-read-pods",

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from provision.faults import Control
 from provision.lab.calico.policy.seed import NAME
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO
+from provision.lab.faults.policy_steps import APPLIED
 from provision.lab.faults.steps import Edited
 from provision.lab.topology import LabRegion
 
@@ -15,7 +17,6 @@ POLICIES = f"{CALICO}/globalnetworkpolicies"
 POLICY = f"{POLICIES}/{NAME}"
 """The region's own policy."""
 
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 DATABASE = 'app == "cockroachdb"'
 
 Rules = list[dict[str, Any]]
@@ -98,6 +99,14 @@ def misspelt(policy: dict[str, Any]) -> dict[str, Any]:
     spec["ingress"][0]["source"]["serviceAccount"] = {"names": ["cockroachdb"]}
     applied = {key: policy[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": NAME}, "spec": spec}
     return {"metadata": {"annotations": {APPLIED: json.dumps(applied)}}, "spec": spec}
+
+
+def is_misspelt(control: Control) -> bool:
+    """The policy has been applied so, and lacks the field that was meant."""
+    policy = control.get(OHIO.name, POLICY)
+    if policy is None or APPLIED not in (policy["metadata"].get("annotations") or {}):
+        return False
+    return "serviceAccount" not in policy["spec"]["ingress"][0]["source"]
 
 
 def blind(role: dict[str, Any]) -> dict[str, Any]:
