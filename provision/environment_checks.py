@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from analysis.nearest import nearest
 from analysis.plan import Cni, Encapsulation
-from provision.environment import CLOUDS, DNS_HOST, Environment, Region
+from provision.environment import CLOUDS, DNS_HOST, Environment
 from provision.environment_database import check_database
 from provision.environment_errors import Location, Problem
 from provision.environment_policy import check_policy, one_of
 from provision.environment_values import write_port_range
 from provision.kubeconfig import SKIPS_VERIFICATION, Kubeconfig, KubeconfigError, read_kubeconfig
+from provision.sections.regions import Region
 
 RESERVED_AS = {0: "RFC 7607", 23456: "AS_TRANS, RFC 6793", 65535: "RFC 7300"}
 CILIUM_CLUSTER_IDS = range(1, 256)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from provision.environment import AccessSettings, Environment
+from provision.environment import Environment
 from provision.environment_errors import Location, Problem
+from provision.sections.database import AccessSettings
 
 QUORUM_REGIONS = 3
 """So many regions it takes that a majority is left when one is lost."""

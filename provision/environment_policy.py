@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from analysis.nearest import nearest
 from analysis.plan import DATABASE
-from provision.environment import Environment, PolicyIntent
+from provision.environment import Environment
 from provision.environment_errors import Location, Problem
+from provision.sections.policy import PolicyIntent
 
 
 def check_policy(environment: Environment) -> Iterator[Problem]:

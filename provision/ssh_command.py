@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from provision.environment import Ssh
+    from provision.sections.access import Ssh
 
 CONNECT_WITHIN = 10
 """Seconds until a node that does not answer is given up."""

@@ -294,7 +294,8 @@ def _write_kubeconfig(
 
 
 def _write_environment(folder: LabFolder, topology: LabTopology) -> None:
-    from provision.environment import Environment, LabSettings  # pydantic: imported while the container starts
+    from provision.environment import Environment  # pydantic: imported while the container starts
+    from provision.sections.provider import LabSettings
 
     environment = Environment.from_plan(
         topology.plan,

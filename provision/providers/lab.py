@@ -31,9 +31,10 @@ from provision.lab.topology import TOPOLOGIES, LabTopology, PolicyPeers
 from provision.provider import NoProgress
 
 if TYPE_CHECKING:
-    from provision.environment import Environment, LabSettings
+    from provision.environment import Environment
     from provision.outages import Outages
     from provision.provider import Progress
+    from provision.sections.provider import LabSettings
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import pytest
 
 from analysis.facts import COCKROACHDB, POSTGRESQL
 from analysis.plan import Budgets, Cni, DatabasePlan, Encapsulation, Plan, UnderlayPlan
-from provision.environment import AttachSettings, Environment, LabSettings, lab_environment
+from provision.environment import Environment, lab_environment
 from provision.environment_file import load_environment
 from provision.environment_schema import SCHEMA_FILE, schema_text
 from provision.errors import ProvisionError
 from provision.lab.topology import aws_calico
 from provision.provider import DEFAULT_LAB_PROFILE, resolve_environment
+from provision.sections.provider import AttachSettings, LabSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "environments"

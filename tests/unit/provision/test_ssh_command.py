@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.environment import Ssh
+from provision.sections.access import Ssh
 from provision.ssh_command import node_command
 
 NODE = IPv4Address("10.0.1.7")

@@ -1,0 +1,1 @@
+"""The sections of the environment file: each model is one mapping of it."""
