@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analysis.facts import Policies, PolicyEndpoint
-from analysis.members import planned_members
+from analysis.members import database_of, planned_members
 from analysis.nearest import did_you_mean
 from analysis.plan import DATABASE, Plan
 from analysis.policy.judging.meant import intent_of
@@ -65,13 +65,9 @@ def judge_labels(plan: Plan, policies: Policies) -> Verdict:
 
 def database_pods(plan: Plan, policies: Policies) -> list[PolicyEndpoint]:
     """The database's own pods, by their planned names and namespaces."""
-    planned = {(member.region, member.pod) for member in planned_members(plan)}
-    namespaces = {region.name: plan.database.namespace(region.name) for region in plan.regions} if plan.database else {}
-    return [
-        pod
-        for pod in policies.endpoints
-        if (pod.region, pod.name) in planned and pod.namespace == namespaces.get(pod.region, pod.region)
-    ]
+    database = database_of(plan)
+    planned = {(member.region, database.namespace(member.region), member.pod) for member in planned_members(plan)}
+    return [pod for pod in policies.endpoints if (pod.region, pod.namespace, pod.name) in planned]
 
 
 def _told(pod: PolicyEndpoint, wanted: Mapping[str, str]) -> bool:
