@@ -5,6 +5,10 @@ follow from the first, is a false alarm. The result goes to `reports/proof.json`
 of a trial that surprised is kept in `reports/proof/PROFILE/FAULT/`.
 
     python tools/prove.py [--profile NAME ...] [--fault NAME ...] [--sample N] [--labs N] [--narrow] [--reports DIR]
+                          [--resume [--any-code]]
+
+Both files are written after each trial. `--resume` goes on with a proof that was broken off: it tries what has no clean
+result with the code that is there now. Nothing is tried again otherwise, and whatever is says how it went before.
 
 The first line of the diagnosis should name the layer that the fault sits in; the table says where it does not.
 
@@ -15,6 +19,7 @@ of them; 1 otherwise, 4 for a mistake in the arguments, 130 when it was broken o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -24,11 +29,11 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,6 +47,8 @@ from provision.lab.faults import CATALOGUES  # noqa: E402
 from provision.lab.stages import Stage  # noqa: E402
 from provision.lab.topology import TOPOLOGIES  # noqa: E402
 from provision.provider import NoProgress  # noqa: E402
+from tools.calm import left_out  # noqa: E402
+from tools.proof import Catalogues, Kind, Past, Record, Trial, read, revision_of  # noqa: E402
 from tools.suite_server import SuiteServer, SuitesTimeoutError  # noqa: E402
 
 LAB_PREFIX = "prove-"
@@ -61,47 +68,10 @@ OUTAGES = "DB-SURV"
 """The area whose requirements are seen in outages."""
 
 SUITE_TIMEOUT = timedelta(minutes=5)
-HARMLESS = {Outcome.MET.value, Outcome.NOT_APPLICABLE.value, Outcome.NOT_COVERED.value}
-
-
-Kind: TypeAlias = tuple[str, bool]
-"""Of a lab: its profile, and whether its database runs."""
+NO_SAY = {Outcome.NOT_APPLICABLE.value, Outcome.NOT_COVERED.value}
+HARMLESS = NO_SAY | {Outcome.MET.value}
 
 K = TypeVar("K", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What came of one fault.
-
-    Attributes:
-        killed: its requirement was found violated.
-        verdicts: every requirement that was neither met nor without a say, with its verdict.
-        unexpected: those of them that the fault does not explain.
-        layer_named: the layer that the report gave as root cause, None when it gave none.
-        cpu: processor time of the run of the suites, in seconds; what the lab took for it is not in it.
-        error: why the trial could not be held, "" when it was.
-    """
-
-    fault: Fault
-    profile: str
-    killed: bool = False
-    verdicts: dict[str, str] = field(default_factory=dict)
-    unexpected: tuple[str, ...] = ()
-    layer_named: str | None = None
-    seconds: float = 0.0
-    cpu: float = 0.0
-    error: str = ""
-
-    @property
-    def flawless(self) -> bool:
-        """Killed, nothing else turned, and the trial itself went well."""
-        return self.killed and not self.unexpected and not self.error
-
-    @property
-    def layer_right(self) -> bool:
-        """The diagnosis named the layer that the fault sits in."""
-        return self.layer_named == self.fault.layer.value
 
 
 @dataclass(frozen=True)
@@ -122,6 +92,12 @@ class SuiteRun:
     def turned(self) -> dict[str, str]:
         """The requirements that are neither met nor without a say, with their verdicts."""
         return {row["id"]: row["verdict"] for row in self.rows if row["verdict"] not in HARMLESS}
+
+    @property
+    def unlooked(self) -> tuple[str, ...]:
+        """The requirements that the run had no verdict on, or left some checks of out."""
+        silent = {row["id"] for row in self.rows if row["verdict"] in NO_SAY}
+        return tuple(sorted(silent | left_out(self.folder) - set(self.turned)))
 
     def told(self, requirements: Iterable[str]) -> str:
         """The verdicts on these requirements, in the words of the run."""
@@ -233,20 +209,22 @@ class TrialLab:
             seconds=time.monotonic() - began,
             cpu=run.cpu if run else 0.0,
             error=error,
+            narrow=self._narrow,
+            unlooked=run.unlooked if run else (),
         )
         if run and not (trial.flawless and trial.layer_right):
             self._keep(run, fault.name, trial.unexpected or [fault.requirement])
         return trial
 
     def _selection(self, fault: Fault) -> tuple[str, ...]:
-        """Which checks a fault is tried against; by default all.
+        """Which checks a fault is tried against: all that disturb nothing, and those of what it breaks.
 
         A round of outages takes longer than all else: it is made for faults that nothing but an outage shows, and then
         only those outages that show it.
         """
-        if self._narrow or (fault.database and fault.requirement.startswith(OUTAGES)):
+        if self._narrow or fault.requirement.startswith(OUTAGES):
             return ("--requirement", fault.requirement)
-        return ("-m", "not disruptive") if fault.database else ()
+        return ("-p", "tools.calm", "--disruptive-of", fault.requirement)
 
     def _keep(self, run: SuiteRun, name: str, requirements: Iterable[str]) -> Path:
         """Keep what a run that surprised us has seen, and the lab's logs: it may never come again."""
@@ -287,48 +265,42 @@ class Backlog(Generic[K]):
             self._waiting[kind].clear()
 
 
-def prove(
-    catalogues: Mapping[str, Sequence[Fault]], labs: int, reports: Path = REPORTS, *, narrow: bool = False
-) -> tuple[list[Trial], dict[str, set[str]]]:
-    """Try every fault, in `labs` labs side by side. A lab that could not be healed is replaced by a fresh one.
+def prove(catalogues: Catalogues, labs: int, reports: Path, record: Record, *, narrow: bool = False) -> None:
+    """Try every fault without a flawless trial on record, in `labs` labs side by side.
 
-    With `narrow`, only the checks of the requirement that a fault breaks are run: it is seen to be killed, and nothing
-    is learnt of false alarms, of unharmed labs and of what no fault breaks.
-
-    Returns:
-        what came of each fault, and by profile the requirements that are checked on an unharmed lab.
+    A lab that could not be healed is replaced by a fresh one. With `narrow`, only the checks of the requirement that a
+    fault breaks are run: it is seen to be killed, and nothing is learnt of false alarms, of unharmed labs and of what
+    no fault breaks.
     """
     by_kind: dict[Kind, list[Fault]] = {}
     for profile, faults in catalogues.items():
         for fault in faults:
-            by_kind.setdefault((profile, fault.database), []).append(fault)
+            if not record.clean(profile, fault):
+                by_kind.setdefault((profile, fault.database), []).append(fault)
     backlog = Backlog(by_kind)
-    total = sum(map(len, catalogues.values()))
-    trials: list[Trial] = []
-    checked: dict[str, set[str]] = {profile: set() for profile in catalogues}
+    total = sum(map(len, by_kind.values()))
+    count = itertools.count(1)
     for leftover in state.all_labs():  # of a proof that was killed: they ended with it, their folders did not
         if leftover.state.name.startswith(LAB_PREFIX) and not leftover.state.process.alive:
             state.remove(leftover)
     evidence = reports / EVIDENCE
-    shutil.rmtree(evidence, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="meshproof-prove-", ignore_cleanup_errors=True) as scratch:
 
         def work(number: int) -> None:
             while task := backlog.join():
                 kind, first = task
-                profile = kind[0]
                 try:
                     with TrialLab(kind, number, Path(scratch), evidence, narrow=narrow) as lab:
-                        if first and not narrow:
-                            checked[profile] |= lab.unharmed()
+                        if first and not narrow and not record.knows_unharmed(kind):
+                            record.add_unharmed(kind, lab.unharmed())
                         while fault := backlog.take(kind):
                             trial = lab.try_out(fault)
-                            trials.append(trial)
-                            _announce(trial, len(trials), total)
+                            record.add(trial)
+                            _announce(trial, next(count), total)
                             if trial.error:
                                 break
                 except Exception as problem:  # whatever it is, the other labs go on and the proof says so
-                    print(f"{profile}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
+                    print(f"{kind[0]}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
                     backlog.give_up(kind)
 
         # Daemons, so that nobody who breaks the proof off waits for a trial to end.
@@ -337,13 +309,6 @@ def prove(
             thread.start()
         for thread in threads:
             thread.join()
-    done = {(trial.profile, trial.fault.name): trial for trial in trials}
-    missing = "not tried: its lab did not stand, or found itself in disorder"
-    return [
-        done.get((profile, fault.name), Trial(fault, profile, error=missing))
-        for profile, faults in catalogues.items()
-        for fault in faults
-    ], checked
 
 
 def _announce(trial: Trial, count: int, total: int) -> None:
@@ -353,95 +318,6 @@ def _announce(trial: Trial, count: int, total: int) -> None:
         notes.append(f"the diagnosis names {trial.layer_named or 'no layer'}, not {trial.fault.layer.value}")
     notes += [trial.error] if trial.error else []
     print(f"[{count}/{total}] {trial.fault.name}: {state} in {trial.seconds:.1f} s {'; '.join(notes)}", flush=True)
-
-
-def as_data(trials: Sequence[Trial], checked: Mapping[str, Iterable[str]], seconds: float) -> dict[str, Any]:
-    """The proof as `proof.json` holds it.
-
-    `uncovered` are the requirements that a profile checks and that no fault turned red there.
-    """
-    profiles = {}
-    for profile, requirements in checked.items():
-        held = [trial for trial in trials if trial.profile == profile]
-        killed = {trial.fault.requirement for trial in held if trial.killed}
-        profiles[profile] = {**_figures(held), "uncovered": sorted(set(requirements) - killed)}
-    return {
-        "faults": [
-            {
-                "name": trial.fault.name,
-                "profile": trial.profile,
-                "requirement": trial.fault.requirement,
-                "killed": trial.killed,
-                "expected": sorted({trial.fault.requirement} | trial.fault.follows),
-                "turned": trial.verdicts,
-                "unexpected": list(trial.unexpected),
-                "layer": trial.fault.layer.value,
-                "layer_named": trial.layer_named,
-                "seconds": round(trial.seconds, 2),
-                "cpu_seconds": round(trial.cpu, 2),
-                "error": trial.error,
-            }
-            for trial in trials
-        ],
-        **_figures(trials),
-        "uncovered": sorted({requirement for each in profiles.values() for requirement in each["uncovered"]}),
-        "profiles": profiles,
-        "seconds": round(seconds, 1),
-    }
-
-
-def _figures(trials: Sequence[Trial]) -> dict[str, Any]:
-    return {
-        "kill_rate": sum(trial.killed for trial in trials) / len(trials) if trials else 0.0,
-        "false_alarms": sum(len(trial.unexpected) for trial in trials),
-        "layers_right": sum(trial.layer_right for trial in trials) / len(trials) if trials else 0.0,
-    }
-
-
-def as_markdown(trials: Sequence[Trial], data: dict[str, Any]) -> str:
-    """The proof for people: the figures, and for each profile the faults and the table of faults by requirements."""
-    lines = [
-        "# Proof that the checks can fail",
-        "",
-        f"{len(trials)} faults were planted, {sum(t.killed for t in trials)} killed "
-        f"(kill rate {data['kill_rate']:.0%}), {data['false_alarms']} false alarms, in {data['seconds']} s.",
-        "",
-        f"The diagnosis names the layer of {sum(t.layer_right for t in trials)} of {len(trials)} faults "
-        f"({data['layers_right']:.0%}).",
-        "",
-        "A fault is killed when the requirement it breaks is found violated. Requirements that follow from it may turn",
-        "as well; any other that turns is a false alarm.",
-    ]
-    for profile, figures in data["profiles"].items():
-        lines += ["", f"## {profile}", "", *_profile([t for t in trials if t.profile == profile], figures)]
-    return "\n".join(lines) + "\n"
-
-
-def _profile(trials: Sequence[Trial], figures: dict[str, Any]) -> Iterator[str]:
-    yield "| fault | what is broken | requirement | killed | layer | named | follows | false alarms | s |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    for trial in trials:
-        follows = ", ".join(r for r in trial.verdicts if r != trial.fault.requirement and r not in trial.unexpected)
-        alarms = ", ".join(trial.unexpected) or "none"
-        yield (
-            f"| {trial.fault.name} | {trial.fault.summary} | {trial.fault.requirement} | "
-            f"{'yes' if trial.killed else 'NO'} | {trial.fault.layer.value} | "
-            f"{'the same' if trial.layer_right else (trial.layer_named or 'none').upper()} | "
-            f"{follows or '-'} | {alarms} | {trial.seconds:.1f} |"
-        )
-    turned = sorted({requirement for trial in trials for requirement in trial.verdicts})
-    yield from ("", "Faults by requirements: V violated, i inconclusive, blank as planned.", "")
-    yield "| fault | " + " | ".join(turned) + " |"
-    yield "| --- |" + " --- |" * len(turned)
-    letters = {Outcome.VIOLATED.value: "V", Outcome.INCONCLUSIVE.value: "i"}
-    for trial in trials:
-        cells = (letters.get(trial.verdicts.get(requirement, ""), " ") for requirement in turned)
-        yield f"| {trial.fault.name} | " + " | ".join(cells) + " |"
-    if figures["uncovered"]:
-        yield from ("", "Checked, and not turned red by any fault: " + ", ".join(figures["uncovered"]))
-    problems = [f"- {trial.fault.name}: {trial.error}" for trial in trials if trial.error]
-    if problems:
-        yield from ("", "Trials that could not be held:", "", *problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -459,6 +335,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reports", type=Path, default=REPORTS, metavar="DIR", help="where to write (default reports/)"
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the proof in --reports: try what has no clean result with the code that is there now",
+    )
+    parser.add_argument("--any-code", action="store_true", help="with --resume: results of other code count as well")
     parser.add_argument("--list", action="store_true", help="list the faults and stop")
     options = parser.parse_args(arguments)
     chosen = [(profile, fault) for profile in options.profile or CATALOGUES for fault in CATALOGUES[profile]()]
@@ -477,18 +359,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     catalogues: dict[str, list[Fault]] = {}
     for profile, fault in chosen:
         catalogues.setdefault(profile, []).append(fault)
-    began = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # labs end in good order, also when run in the background
+    options.reports.mkdir(parents=True, exist_ok=True)
     try:
-        options.reports.mkdir(parents=True, exist_ok=True)
-        trials, checked = prove(catalogues, max(1, options.labs), options.reports, narrow=options.narrow)
+        record = _record(catalogues, options)
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 4
+    try:
+        prove(catalogues, max(1, options.labs), options.reports, record, narrow=options.narrow)
     except KeyboardInterrupt:
-        print("broken off; the labs end with this process, and nothing was written", file=sys.stderr)
+        print(
+            f"broken off; the labs end with this process. {options.reports / 'proof.md'} has the trials so far, and "
+            "--resume goes on with the others",
+            file=sys.stderr,
+        )
         return 130
-    data = as_data(trials, checked, time.monotonic() - began)
-    (options.reports / "proof.json").write_text(json.dumps(data, indent=2) + "\n")
-    (options.reports / "proof.md").write_text(as_markdown(trials, data))
+    record.write()
+    trials, data = record.trials, record.data
     flawless = all(trial.flawless for trial in trials)
     print(
         f"{len(trials)} faults, kill rate {data['kill_rate']:.0%}, {data['false_alarms']} false alarms, "
@@ -497,6 +386,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A single violation says little of where the trouble sits.
     diagnosed = options.narrow or data["layers_right"] >= LAYERS_RIGHT
     return 0 if flawless and diagnosed else 1
+
+
+def _record(catalogues: Catalogues, options: argparse.Namespace) -> Record:
+    """An empty record, or that of the proof which is gone on with. Raises ValueError when there is none to be read."""
+    revision, past = revision_of(), Past()
+    if options.resume:
+        everything = {profile: catalogue() for profile, catalogue in CATALOGUES.items()}
+        past = read(options.reports, everything, None if options.any_code else revision.code, narrow=options.narrow)
+        chosen = {(profile, fault.name) for profile, faults in catalogues.items() for fault in faults}
+        known = chosen | past.trials.keys()  # what is not asked for now stays in the proof
+        catalogues = {
+            profile: [fault for fault in faults if (profile, fault.name) in known]
+            for profile, faults in everything.items()
+        }
+    else:
+        shutil.rmtree(options.reports / EVIDENCE, ignore_errors=True)
+    record = Record(options.reports, catalogues, revision, past)
+    record.write()
+    return record
 
 
 if __name__ == "__main__":
