@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.requirements",
     "fixtures.lease",
     "fixtures.evidence",
+    "fixtures.survival.apart",
     "fixtures.survival.plugin",
     "fixtures.require",
     "fixtures.compliance",
