@@ -128,7 +128,8 @@ def rules_stuck(region: LabRegion, table: str) -> Fault:
         requirement="NET-POL-015",
         steps=tuple(Meddling(each, table, KEEPER) for each in region.nodes),
         confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code == 0,
-        follows=DENIALS - {"NET-POL-015"},
+        # Whoever has come since is known to nobody there, and may not call: such are the pods that it is tried with.
+        follows=BETWEEN_REGIONS | DENIALS - {"NET-POL-015"} | {"NET-POL-008", "NET-POL-012"},
     )
 
 

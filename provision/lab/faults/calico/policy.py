@@ -17,6 +17,7 @@ from provision.lab.faults.calico.policy_steps import (
     POLICIES,
     POLICY,
     Rules,
+    SetOf,
     another,
     blind,
     deny,
@@ -31,11 +32,12 @@ from provision.lab.faults.calico.policy_steps import (
 from provision.lab.faults.policy import (
     BETWEEN_REGIONS,
     DENIALS,
+    database_pod,
     others_closed,
     policy_faults,
     restarted_member_stopped,
 )
-from provision.lab.faults.policy_steps import all_of, says
+from provision.lab.faults.policy_steps import PodRestarted, all_of, says
 from provision.lab.faults.steps import Edited
 
 _TYPHA = f"/apis/apps/v1/namespaces/calico-system/deployments/{TYPHA}"
@@ -50,6 +52,8 @@ _IMPOSSIBLE = f'geography == "{OHIO.name}" && geography == "{WEST.name}"'
 _ALLOW_ALL: Rules = [{"action": "Allow"}]
 _EAST_DATABASE, _OHIO_DATABASE, _WEST_DATABASE = (region.nodes[1] for region in (EAST, OHIO, WEST))
 """The nodes that have a database pod."""
+
+_SET_OF_OHIO = SetOf(EAST, OHIO, database_pod(LAB, OHIO))
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -199,6 +203,8 @@ FAULTS: tuple[Fault, ...] = (
         requirement="NET-POL-009",
         steps=(edited(EAST, egress=without_dns("UDP")),),
         confirm=says(_EAST_DATABASE, TABLE, "udp dport 53", present=False),
+        # Resolvers ask over UDP first: to the database's pods there, no name leads anywhere.
+        follows=frozenset({"NET-DNS-007"}),
     ),
     Fault(
         name="policy-dns-tcp-blocked",
@@ -282,6 +288,14 @@ FAULTS: tuple[Fault, ...] = (
         ),
         confirm=says(_EAST_DATABASE, TABLE, _OHIO_ADDRESSES, present=False),
         follows=UNCONNECTED,
+    ),
+    Fault(
+        name="policy-network-set-stale",
+        summary=f"{EAST.name} knows a database pod of {OHIO.name} by a network set from before it moved",
+        layer=Layer.POLICY,
+        requirement="NET-POL-016",
+        steps=(_SET_OF_OHIO, PodRestarted(OHIO, database_pod(LAB, OHIO))),
+        confirm=_SET_OF_OHIO.is_stale,
     ),
     *policy_faults(LAB, TABLE, "cali"),
 )

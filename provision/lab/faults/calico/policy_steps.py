@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from analysis.plan import DATABASE as DATABASE_ROLE
+from analysis.plan import PolicyPlan
 from provision.faults import Control
 from provision.lab.calico.policy.seed import NAME
 from provision.lab.faults.calico.place import CALICO, EAST, OHIO
@@ -17,6 +20,7 @@ POLICIES = f"{CALICO}/globalnetworkpolicies"
 POLICY = f"{POLICIES}/{NAME}"
 """The region's own policy."""
 
+_SETS = f"{CALICO}/globalnetworksets"
 DATABASE = 'app == "cockroachdb"'
 
 Rules = list[dict[str, Any]]
@@ -113,3 +117,51 @@ def blind(role: dict[str, Any]) -> dict[str, Any]:
     """A ClusterRole that lets nobody read pods."""
     rules = [rule | {"resources": [each for each in rule["resources"] if each != "pods"]} for rule in role["rules"]]
     return {"rules": rules}
+
+
+@dataclass(frozen=True)
+class SetOf:
+    """Somebody writes down, in one cluster, which address a pod of another has now, for policies to know it by.
+
+    Attributes:
+        region: where the network set is.
+        remote: whose pod it is, which passes for one of that region's database.
+        pod: its API path.
+    """
+
+    region: LabRegion
+    remote: LabRegion
+    pod: str
+
+    @property
+    def path(self) -> str:
+        """The network set's API path."""
+        return f"{_SETS}/{self._name}"
+
+    @property
+    def _name(self) -> str:
+        return f"database-of-{self.remote.name}"
+
+    def apply(self, control: Control) -> None:
+        """Write the address down as it is."""
+        labels = (control.plan.policy or PolicyPlan((), ())).labels(DATABASE_ROLE, self.remote.name)
+        found = {
+            "apiVersion": "crd.projectcalico.org/v1",
+            "kind": "GlobalNetworkSet",
+            "metadata": {"name": self._name, "labels": labels},
+            "spec": {"nets": [f"{self._address(control)}/32"]},
+        }
+        control.create(self.region.name, _SETS, found)
+
+    def heal(self, control: Control, memory: None) -> None:
+        """Delete the set: nobody needs it where pods are known by federation."""
+        control.delete(self.region.name, self.path)
+
+    def is_stale(self, control: Control) -> bool:
+        """Whether the pod has an address again, and it is another."""
+        address, held = self._address(control), control.get(self.region.name, self.path)
+        return bool(address and held and held["spec"]["nets"] != [f"{address}/32"])
+
+    def _address(self, control: Control) -> str:
+        status = (control.get(self.remote.name, self.pod) or {}).get("status") or {}
+        return str(status.get("podIP") or "")
