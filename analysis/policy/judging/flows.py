@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from analysis.facts import Enforcement
+from analysis.facts import Enforcement, Policies
+from analysis.plan import Plan
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import Fate, Tried, called, flow_words, tried_flows
 from analysis.policy.judging.ways import Ways
@@ -29,29 +30,29 @@ def flows_of(enforcement: Enforcement) -> list[Tried]:
 
 
 def judge_passing(
-    flows: Iterable[Tried],
-    said: Said,
-    ways: Ways,
+    plan: Plan,
+    policies: Policies,
+    enforcement: Enforcement,
+    flows: list[Tried],
     *,
     expected: str,
     key: Key,
     required: Mapping[Hashable, str],
-    gaps: Iterable[Finding],
     remedy: str,
 ) -> Verdict:
-    """Whether flows get through that must.
+    """Whether flows get through that must. Where nothing does, and the objects allow it, no policy is to blame.
 
     Args:
-        flows: those that were tried, all of which must.
-        said: what the objects say.
-        ways: where anything at all got through. Where nothing did, and the objects allow it, no policy is to blame.
+        plan: with the intent.
+        policies: what the objects say.
+        enforcement: everything that was tried.
+        flows: those of it that are asked about, all of which must get through.
         expected: the promise.
         key: what a flow shows something about; everything in `required` needs a flow that shows something.
         required: the keys, with what each is called.
-        gaps: what could not be observed.
         remedy: what to do about it.
     """
-    flows = list(flows)
+    said, ways = Said(plan, policies, enforcement.participants), Ways(flows_of(enforcement))
     silent = [tried for tried in flows if tried.fate is Fate.STOPPED and tried.target.healthy]
     blocked = [tried for tried in silent if ways.is_open(tried) or said.denies(tried)]
     cut_off = [tried for tried in silent if tried not in blocked]
@@ -64,7 +65,7 @@ def judge_passing(
         what="connections",
         violations=[_blocked(group, flows, said) for group in by_pair(blocked).values()],
         gaps=[
-            *gaps,
+            *gaps_of(enforcement),
             *(_cut_off(group) for group in by_pair(cut_off).values()),
             *(open_question(group) for group in by_pair(undecided).values()),
             *untried(required, {key(tried) for tried in flows}),
@@ -85,7 +86,19 @@ def judge_stopped(
     violations: Iterable[Finding] = (),
     warnings: Iterable[str] = (),
 ) -> Verdict:
-    """Whether flows are stopped that must be: only a silence that proves something counts. Arguments as above."""
+    """Whether flows are stopped that must be: only a silence that proves something counts.
+
+    Args:
+        flows: those that were tried, all of which must be.
+        said: what the objects say.
+        expected: the promise.
+        key: what a flow shows something about; everything in `required` needs a flow that shows something.
+        required: the keys, with what each is called.
+        gaps: what could not be observed.
+        remedy: what to do about it.
+        violations: what else breaks the promise.
+        warnings: what is worth a remark and breaks nothing.
+    """
     flows = list(flows)
     passed = [tried for tried in flows if tried.fate is Fate.PASSED]
     denied = [tried for tried in flows if tried.fate is Fate.STOPPED and not tried.doubt]

@@ -7,11 +7,9 @@ from collections.abc import Hashable, Iterable
 from analysis.facts import Enforcement, Policies
 from analysis.members import database_of
 from analysis.plan import CLIENT, DATABASE, Plan
-from analysis.policy.judging.flows import flows_of, gaps_of, judge_passing, ports_words
+from analysis.policy.judging.flows import flows_of, judge_passing, ports_words
 from analysis.policy.judging.meant import DNS_PORT, DNS_PROTOCOLS, asks_own_dns, intent_of, meant
-from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import Tried, flow_words, role_of
-from analysis.policy.judging.ways import Ways
 from analysis.verdict import Verdict, not_applicable
 
 
@@ -35,18 +33,18 @@ def judge_inside_regions(plan: Plan, policies: Policies, enforcement: Enforcemen
     wanted = {(a, b, port) for a, b, port in _declared(plan, DATABASE, DATABASE) if a == b}
     others = {role.name for role in intent.roles} - {DATABASE}
     return judge_passing(
+        plan,
+        policies,
+        enforcement,
         [
             tried
             for tried in _meant(plan, enforcement)
             if role_of(tried.source) == DATABASE
             and (role_of(tried.target) in others or (role_of(tried.target) == DATABASE and not tried.crosses))
         ],
-        Said(plan, policies, enforcement.participants),
-        Ways(flows_of(enforcement)),
         expected="inside its region every database pod reaches the others, and what it depends on",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),
-        gaps=gaps_of(enforcement),
         remedy="allow the region's own database pods too: a rule about the other regions leaves them out",
     )
 
@@ -54,9 +52,10 @@ def judge_inside_regions(plan: Plan, policies: Policies, enforcement: Enforcemen
 def judge_dns(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdict:
     """NET-POL-009: database pods can ask the DNS of their cluster, over UDP and over TCP."""
     return judge_passing(
+        plan,
+        policies,
+        enforcement,
         [tried for tried in flows_of(enforcement) if asks_own_dns(tried) and role_of(tried.source) == DATABASE],
-        Said(plan, policies, enforcement.participants),
-        Ways(flows_of(enforcement)),
         expected="database pods can ask their own cluster's DNS, over UDP and TCP",
         key=lambda tried: (tried.source.region, tried.trial.protocol),
         required={
@@ -67,7 +66,6 @@ def judge_dns(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdi
             for region in plan.regions
             for protocol in DNS_PROTOCOLS
         },
-        gaps=gaps_of(enforcement),
         remedy="allow egress to the pods of kube-dns in kube-system on UDP and TCP 53: policy is asked after the "
         "Service's address has become a pod's",
     )
@@ -81,17 +79,17 @@ def judge_clients(plan: Plan, policies: Policies, enforcement: Enforcement) -> V
     if not any(_declared(plan, source, DATABASE) for source in sources):
         return not_applicable("declared clients reach the database", "the intent declares no clients of the database")
     return judge_passing(
+        plan,
+        policies,
+        enforcement,
         [
             tried
             for tried in _meant(plan, enforcement)
             if role_of(tried.source) in sources and role_of(tried.target) == DATABASE
         ],
-        Said(plan, policies, enforcement.participants),
-        Ways(flows_of(enforcement)),
         expected="declared clients reach the database on the ports that they were given",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, CLIENT, DATABASE),
-        gaps=gaps_of(enforcement),
         remedy="allow ingress from the clients' own label, in every cluster that has database pods",
     )
 
@@ -103,17 +101,17 @@ def _judge_between_database_pods(
     if not ports:
         return not_applicable("database pods of all regions reach each other", "the intent lists no such port")
     return judge_passing(
+        plan,
+        policies,
+        enforcement,
         [
             tried
             for tried in _meant(plan, enforcement)
             if tried.between(DATABASE, DATABASE) and tried.crosses and tried.trial.port in ports
         ],
-        Said(plan, policies, enforcement.participants),
-        Ways(flows_of(enforcement)),
         expected=f"database pods of every region reach those of every other on {ports_words(ports)}",
         key=lambda tried: (tried.source.region, tried.target.region, tried.trial.port),
         required=_named(wanted, DATABASE, DATABASE),
-        gaps=gaps_of(enforcement),
         remedy="allow these ports from and to the database pods of all regions, in every cluster; the engine must know "
         "remote pods by their labels (federation, network sets, mesh identities)",
     )

@@ -31,6 +31,9 @@ BEFORE = "before"
 def judge_baseline(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdict:
     """NET-POL-001: between pods of different clusters that no policy is about, all ports are open."""
     return judge_passing(
+        plan,
+        policies,
+        enforcement,
         [
             tried
             for tried in flows_of(enforcement)
@@ -38,15 +41,12 @@ def judge_baseline(plan: Plan, policies: Policies, enforcement: Enforcement) -> 
             and tried.crosses
             and (tried.source.party, tried.target.party) == (Party.STRANGER, Party.STRANGER)
         ],
-        Said(plan, policies, enforcement.participants),
-        Ways(flows_of(enforcement)),
         expected="between pods of different clusters that no policy is about, every port is open",
         key=lambda tried: (tried.source.region, tried.target.region),
         required={
             (a.name, b.name): f"pods of {a.name} without a role -> pods of {b.name} without a role"
             for a, b in plan.ordered_pairs()
         },
-        gaps=gaps_of(enforcement),
         remedy="find the policy, or the packet filter, that is about pods which it was not meant for",
     )
 
