@@ -69,14 +69,15 @@ cp -f "${CERTIFICATES_VARIABLE}"/* {private}/certificates
 cp -f {STORE_CERTIFICATES}/* {private}/store-certificates
 chmod -R u=rwX,go= {private}
 export HOME={private} PYTHONPATH={_PACKAGES} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-{_interpreter()} -S -c '{_STORE_AGREED}' {CONFIGURATION}
-exec {_interpreter()} -S -m patroni {CONFIGURATION}
+exec {_interpreter()} -S -c '{_PATRONI}' {CONFIGURATION}
 """
     return ("sh", "-c", script)
 
 
-_STORE_AGREED = """
-import json, ssl, sys, urllib.request, yaml
+_PATRONI = """
+import functools, json, ssl, sys, urllib.request, yaml
+from patroni.__main__ import main
+from patroni.postgresql import Postgresql
 from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 etcd = yaml.safe_load(open(sys.argv[1]))["etcd3"]
 context = ssl.create_default_context(cafile=etcd["cacert"])
@@ -89,9 +90,15 @@ def version():
     with urllib.request.urlopen(url, timeout=1, context=context) as answer:
         return json.load(answer)["etcdcluster"]
 version()
+Postgresql._get_gucs = functools.cache(Postgresql._get_gucs)
+main()
 """
-"""Waits until the store's members have agreed on a version. As long as they have not they say that they are of 3.0, and
-Patroni, which asks once, would speak to them as to that for good."""
+"""Patroni, with two things seen to.
+
+It waits until the store's members have agreed on a version. As long as they have not they say that they are of 3.0, and
+Patroni, which asks once, would speak to them as to that for good. And it asks PostgreSQL for the names of its settings
+once: this Patroni starts a process for that with every setting that it looks up, forty for each start of PostgreSQL.
+"""
 
 
 def files() -> dict[str, Path]:

@@ -43,22 +43,25 @@ class Statements:
     Attributes:
         region: the member's; "" for wherever the primary is when the fault is planted.
         replicated: what they change is data, and mended at the primary, which an outage may have moved meanwhile.
+        database: the one that they speak of.
     """
 
     region: str
     breaking: tuple[str, ...]
     mending: tuple[str, ...]
     replicated: bool = False
+    database: str = "postgres"
 
     def apply(self, control: Control) -> str:
         """Run the first ones; what is remembered is where."""
         region = self.region or primary_region(control)
-        run_sql(control, region, *self.breaking)
+        run_sql(control, region, *self.breaking, database=self.database)
         return region
 
     def heal(self, control: Control, memory: str) -> None:
         """Run the others."""
-        run_sql(control, primary_region(control) if self.replicated else memory, *self.mending)
+        region = primary_region(control) if self.replicated else memory
+        run_sql(control, region, *self.mending, database=self.database)
 
 
 @dataclass(frozen=True)
@@ -358,9 +361,10 @@ import os, pathlib, signal, sys
 here = os.readlink("/proc/self/ns/net")
 for folder in pathlib.Path("/proc").iterdir():
     try:
-        words = (folder / "cmdline").read_bytes()
+        program, *words = (folder / "cmdline").read_bytes().split(b"\\0")
         if folder.name.isdigit() and os.readlink(folder / "ns/net") == here and int(folder.name) != os.getpid():
-            if b"patroni" in words or words.startswith(b"postgres") or b"/postgres" in words:
+            patroni = b"/etc/patroni/patroni.yaml" in words
+            if patroni or program.startswith(b"postgres") or program.endswith(b"/postgres"):
                 os.kill(int(folder.name), getattr(signal, sys.argv[1]))
     except OSError:
         continue
@@ -400,7 +404,10 @@ class ClientsKeptAtHome:
 
 @dataclass(frozen=True)
 class EndsWithOthers:
-    """A script beside a member ends it when it cannot reach another region's for the first time: failures propagate."""
+    """A script beside a member ends it whenever another region's is lost: failures propagate.
+
+    One attempt that fails is no loss: it may be the machine that is too busy.
+    """
 
     region: str
     other: str
@@ -422,10 +429,15 @@ class EndsWithOthers:
 _ENDS = """
 import socket, subprocess, sys, time
 address, port, script = sys.argv[1:]
-try:
-    while True:
+silent_since, ended = None, False
+while True:
+    try:
         socket.create_connection((address, int(port)), 1).close()
-        time.sleep(0.2)
-except OSError:
-    subprocess.run([sys.executable, "-I", "-c", script, "SIGKILL"])
+        silent_since, ended = None, False
+    except OSError:
+        silent_since = silent_since or time.monotonic()
+    if silent_since and not ended and time.monotonic() - silent_since > 2:
+        subprocess.run([sys.executable, "-I", "-c", script, "SIGKILL"])
+        ended = True
+    time.sleep(0.2)
 """

@@ -116,9 +116,10 @@ def test_a_coredns_that_is_not_there_or_does_not_run_is_named(coredns, monkeypat
 def test_the_stand_in_brings_its_packages_and_a_user_of_its_own_and_gives_way_to_patroni():
     image = {"image": standin.member_image()}
     assert {"/opt/python", "/etc/passwd"} == set(container_programs(image))
-    script = container_argv(image)[-1].splitlines()
-    assert script[-1].startswith("exec ")
-    assert script[-1].endswith("-m patroni /etc/patroni/patroni.yaml")
+    setting_up, in_its_place = container_argv(image)[-1].split("\nexec ")
+    assert "cp -f" in setting_up
+    assert "from patroni.__main__ import main" in in_its_place
+    assert in_its_place.strip().endswith("/etc/patroni/patroni.yaml")
 
 
 def test_cockroachdb_brings_its_program_where_the_vendors_image_has_it(tmp_path, monkeypatch):
