@@ -23,8 +23,8 @@ from probes.deploy import ProbePod, ProbeSet
 from probes.errors import ProbeError
 from probes.flows import Flow, Side, Tried, knock, try_flows
 from probes.mesh import Mesh
-from probes.roles import Actor, Cast, enter, new_actor, ports_to_try, remove
-from probes.scene import ARBITRARY, Scene, side_of
+from probes.roles import ARBITRARY, Actor, Cast, enter, new_actor, ports_to_try, remove
+from probes.scene import Scene, side_of
 
 HOLD_EVERY_S = 0.1
 HOLD_AT_MOST = timedelta(seconds=60)

@@ -413,7 +413,7 @@ def _pods_for(fleet: Fleet, region: str, node: str, run: str, per_node: int) -> 
         yield ProbePod(region, node, fleet.probe_namespace, pod_name(run, node, "host"), on_host=True)
 
 
-def create(cluster: Cluster, pod: ProbePod, manifest: KubeObject) -> None:
+def create(cluster: Cluster, pod: ProbePod, manifest: KubeObject) -> KubeObject:
     """Create a pod of ours, which may be there already because an answer was lost. Raises ApiError."""
 
     def account_missing(error: BaseException) -> bool:
@@ -427,11 +427,12 @@ def create(cluster: Cluster, pod: ProbePod, manifest: KubeObject) -> None:
         reraise=True,
     )
     try:
-        attempts(cluster.create, _pods_path(pod.namespace), manifest)
+        return attempts(cluster.create, _pods_path(pod.namespace), manifest)
     except ApiError as error:
         # The name is ours alone: it is there because an answer of ours was lost and the request was made again.
         if error.status != HTTPStatus.CONFLICT:
             raise
+        return cluster.get(pod_path(pod))
 
 
 def _listening(

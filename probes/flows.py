@@ -52,12 +52,14 @@ class Side:
         pod: where the agent runs; None for those that flows only lead to.
         doors: what its listeners that tell who knocked are addressed by; "" where there are none.
         identity: what its listeners call themselves; of a DNS server, the name to ask it for.
+        node_ports: its TCP ports, each with the port of every node of its region that leads there.
     """
 
     participant: Participant
     pod: ProbePod | None = None
     doors: str = ""
     identity: str = ""
+    node_ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Flow:
         kind: the agent's way to knock.
         must_pass: policy is to let it through, so that it is tried again when it does not pass.
         controls: flows that must pass before and after for a silence to say something.
+        through: address and port to knock at instead, which lead to the target's.
     """
 
     source: int
@@ -78,6 +81,7 @@ class Flow:
     way: Way = Way.DIRECT
     must_pass: bool = False
     controls: tuple[Flow, ...] = ()
+    through: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def _try_once(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow], *, timeo
         {flow: answer for number, plan in plans.items() for flow, answer in plan.read(place, runs[number])}
         for place in range(3)
     )
-    heard = _hear(mesh, sides, {flow.target for flow in flows})
+    heard = _hear(mesh, sides, {flow.target for flow in flows if not flow.through})
     passed = [{flow for flow, told in each.items() if _proves(flow, told.outcome)} for each in (before, after)]
     return Tried(
         trials=tuple(
@@ -153,7 +157,7 @@ def _try_once(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow], *, timeo
                 flow.way,
                 heard=_was_heard(sides, flow, answers[flow], heard.get(flow.target)),
                 control=all(set(flow.controls) <= each for each in passed) if flow.controls else None,
-                detail=answers[flow].detail,
+                detail=": ".join(filter(None, (_way_in(flow), answers[flow].detail))),
             )
             for flow in flows
         ),
@@ -234,9 +238,15 @@ class _Plan:
                 yield flow, _Answer(ProbeOutcome(outcome), detail or "", seen or "", mark)
 
 
+def _way_in(flow: Flow) -> str:
+    """What was knocked at in place of the target, in words."""
+    return "port {1} of {0}".format(*flow.through) if flow.through else ""
+
+
 def _target(sides: Sequence[Side], flow: Flow) -> list[Any]:
     target = sides[flow.target]
-    return [str(target.participant.address), flow.port, target.identity]
+    address, port = flow.through or (str(target.participant.address), flow.port)
+    return [address, port, target.identity]
 
 
 def _hear(mesh: Mesh, sides: Sequence[Side], targets: Iterable[int]) -> dict[int, Mapping[str, Mapping[str, int]]]:
@@ -266,6 +276,8 @@ def _was_heard(
         return None
     if answer.outcome is ProbeOutcome.OPEN:
         return True
+    if flow.through:
+        return False  # it would come under a node's address, as others do; that the listener lives, controls show
     if seen is None:
         return None
     if protocol == "UDP":

@@ -9,7 +9,8 @@ from analysis.facts import Party, ProbeOutcome, Way
 from analysis.plan import DATABASE
 from probes.flows import Flow, Tried, knock, try_flows
 from probes.mesh import Mesh
-from probes.scene import ARBITRARY, Scene
+from probes.roles import ARBITRARY
+from probes.scene import Scene
 
 
 def few(scene: Scene) -> list[Flow]:

@@ -224,6 +224,17 @@ def policy_rules(cni: Cni, namespace: str) -> tuple[Rule, ...]:
     )
 
 
+def policy_entrance_rules(namespace: str) -> tuple[Rule, ...]:
+    """What it takes to go around policy by node ports. Without it that is not tried.
+
+    Args:
+        namespace: of the pods that they lead to; with them, the cluster removes the Services.
+    """
+    return (
+        Rule("create", "", "services", namespace, "to try node ports that lead to pods with the database's labels"),
+    )
+
+
 def policy_admission_rules(cni: Cni) -> tuple[Rule, ...]:
     """What a dry run needs, which is what a real change needs. Without it, that part is not judged."""
     return _on_policies(cni, ("update",), "to offer policies to the API once more, as dry runs")

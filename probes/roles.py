@@ -22,8 +22,12 @@ from probes import deploy
 from probes.client import Operation, run_agent
 from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbePod, ProbeSet
-from probes.errors import ProbeError
+from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
+from probes.node_ports import SELECTED, NodePorts, open_node_ports
+
+NODE_PORTS = "node-ports"
+"""The part of what is tried that gaps about node ports name."""
 
 PART = "policy"
 """What the label `meshproof/probe` of these pods says."""
@@ -31,6 +35,9 @@ PART = "policy"
 LIFE = timedelta(minutes=15)
 READY_WITHIN = timedelta(seconds=60)
 DOORS_WITHIN = timedelta(seconds=10)
+
+ARBITRARY = 5432
+"""A port that policy opens for nobody, where few are tried."""
 
 SPREAD = (22, 53, 80, 443, 2379, 5432, 6443, 10250, 26258)
 """Ports that something usually listens on: SSH, DNS, the web, etcd, PostgreSQL, the Kubernetes API, kubelets, and what
@@ -48,12 +55,16 @@ class Actor:
     Attributes:
         role: the plan's name for it; "" for a stranger.
         doors: (protocol, port) behind which somebody of ours listens; empty until they are open.
+        entrances: TCP ports that a node is to lead to.
+        node_ports: those that a port of every node leads to.
     """
 
     pod: ProbePod
     party: Party
     role: str = ""
     doors: tuple[tuple[str, int], ...] = ()
+    entrances: tuple[int, ...] = ()
+    node_ports: NodePorts = ()
 
     @property
     def doors_name(self) -> str:
@@ -131,17 +142,18 @@ def enter(
     assert policy is not None
     expires = (datetime.now(UTC) + LIFE).isoformat(timespec="seconds")
     gaps, created = [], []
-    for actor, error in mesh.each(
+    for actor, told in mesh.each(
         actors,
         lambda actor: actor.pod.region,
-        lambda cluster, actor: deploy.create(
-            cluster, actor.pod, _manifest(mesh.fleet, policy, actor, probe_set.run, expires)
-        ),
+        lambda cluster, actor: _create(cluster, actor, _manifest(mesh.fleet, policy, actor, probe_set.run, expires)),
     ):
-        if error is not None:
-            gaps.append(Gap(actor.pod.region, f"pod of the role {actor.role or 'stranger'}", str(error)))
-        else:
-            created.append(actor)
+        if isinstance(told, ProbeError):
+            gaps.append(Gap(actor.pod.region, f"pod of the role {actor.role or 'stranger'}", str(told)))
+            continue
+        node_ports, failure = told
+        created.append(replace(actor, node_ports=node_ports))
+        if failure:
+            gaps.append(Gap(actor.pod.region, "node ports", failure, (NODE_PORTS,)))
     by_pod = {actor.pod.identity: actor for actor in created}
     entered = []
     for region, outcome in mesh.each_region(
@@ -181,10 +193,17 @@ def _wanted(fleet: Fleet, policy: PolicyPlan, probe_set: ProbeSet) -> list[Actor
         nodes = nodes_of(probe_set, region)
         if not nodes:
             continue
-        wanted += [new_actor(fleet, region, node, DATABASE) for node in nodes]
-        wanted.append(new_actor(fleet, region, nodes[0], "", party=Party.STRANGER))
+        first, *further = (new_actor(fleet, region, node, DATABASE) for node in nodes)
+        stranger = new_actor(fleet, region, nodes[0], "", party=Party.STRANGER)
+        wanted += [replace(first, entrances=_entrances(policy)), *further, replace(stranger, entrances=(ARBITRARY,))]
         wanted += [new_actor(fleet, region, nodes[1], role) for role in others]
     return wanted
+
+
+def _entrances(policy: PolicyPlan) -> tuple[int, ...]:
+    """What of the database a node leads to: a port that some may use, and one that nobody may."""
+    used = next((port for flow in policy.allow if flow.target == DATABASE for port in flow.ports), ARBITRARY)
+    return tuple(dict.fromkeys((used, ARBITRARY)))
 
 
 def _extras(fleet: Fleet, probe_set: ProbeSet) -> list[Actor]:
@@ -230,10 +249,20 @@ def _opened(
     return Cast((*entered, *clients), by_party.get(Party.STRANGER), by_party.get(Party.ROLE), tuple(missing))
 
 
+def _create(cluster: Cluster, actor: Actor, manifest: KubeObject) -> tuple[NodePorts, str]:
+    """Create its pod and what leads there from nodes, or else say why the latter failed. Raises ApiError."""
+    created = deploy.create(cluster, actor.pod, manifest)
+    try:
+        return (open_node_ports(cluster, actor.pod, created, actor.entrances) if actor.entrances else ()), ""
+    except ApiError as error:
+        return (), str(error)
+
+
 def _manifest(fleet: Fleet, policy: PolicyPlan, actor: Actor, run: str, expires: str) -> KubeObject:
     manifest = deploy.pod_manifest(fleet, actor.pod, run, expires)
     worn = policy.labels(actor.role, actor.pod.region) if actor.role else {}
-    manifest["metadata"]["labels"] = worn | {deploy.OWNED: "true", deploy.RUN: run, deploy.ROLE: PART}
+    own = {deploy.OWNED: "true", deploy.RUN: run, deploy.ROLE: PART, SELECTED: actor.pod.name}
+    manifest["metadata"]["labels"] = worn | own
     manifest["spec"]["securityContext"]["sysctls"].append(_PORT_START)
     return manifest
 

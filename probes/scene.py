@@ -14,13 +14,10 @@ from probes.deploy import OWNED, ProbeSet, ipv4_of
 from probes.errors import ProbeError
 from probes.flows import Flow, Side
 from probes.mesh import Mesh
-from probes.roles import Actor, Cast
+from probes.roles import ARBITRARY, Actor, Cast
 
 MEMBERS = 2
 """Real pods of a role in each region that are knocked at."""
-
-ARBITRARY = 5432
-"""A port that policy opens for nobody, where few are tried."""
 
 API_PORT = 443
 
@@ -96,7 +93,7 @@ class Scene:
         database = self.places(Party.ROLE, DATABASE)
         strangers = self.places(Party.STRANGER)
         clients = self.places(Party.ROLE, CLIENT)
-        first = _first_of_each_region(self.sides, clients)
+        first = first_of_each_region(self.sides, clients)
         others = [
             place
             for role in self.policy.roles
@@ -126,7 +123,7 @@ class Scene:
         if source == target:
             return
         open_ports = self.must_pass(source, target)
-        controls = self._controls(source, target)
+        controls = self.controls(source, target)
         for protocol, port in self.sides[target].participant.listening:
             must_pass = protocol == "TCP" and port in open_ports
             yield Flow(
@@ -168,7 +165,7 @@ class Scene:
         self, database: Sequence[int], strangers: Sequence[int], clients: Sequence[int], others: Sequence[int]
     ) -> Iterator[Flow]:
         """To real pods: only knocks, at ports that somebody may use."""
-        near = _first_of_each_region(self.sides, database)
+        near = first_of_each_region(self.sides, database)
         for role in self.policy.roles:
             sources = [*near, *strangers, *clients, *others] if role.name == DATABASE else database
             ports = sorted({port for flow in self.policy.allow if flow.target == role.name for port in flow.ports})
@@ -177,30 +174,30 @@ class Scene:
                     open_ports = self.must_pass(source, target)
                     for port in ports:
                         must_pass = port in open_ports
-                        controls = () if must_pass else self._controls(source, target, ("knock", port))
+                        controls = () if must_pass else self.controls(source, target, ("knock", port))
                         yield Flow(source, target, "knock", port, must_pass=must_pass, controls=controls)
 
     def _from_nodes(self, database: Sequence[int]) -> Iterator[Flow]:
         """From a node of each region to pods on other nodes: a pod's own node always reaches it, for its kubelet."""
-        for source in _first_of_each_region(self.sides, self.places(Party.NODE)):
+        for source in first_of_each_region(self.sides, self.places(Party.NODE)):
             for target in database:
                 if self.sides[source].participant.node != self.sides[target].participant.node:
                     for port in (*self._database_ports(), ARBITRARY):
-                        yield Flow(source, target, "tcp", port, Way.NODE, controls=self._controls(source, target))
+                        yield Flow(source, target, "tcp", port, Way.NODE, controls=self.controls(source, target))
 
     def _in_fragments(self, database: Sequence[int], strangers: Sequence[int]) -> Iterator[Flow]:
         """Datagrams of which only the first fragment says the port, from and to strangers."""
         ports = {*self._database_ports(), ARBITRARY}
         pairs = [pair for one in database for other in strangers for pair in ((one, other), (other, one))]
         for source, target in pairs:
-            controls = self._controls(source, target)
+            controls = self.controls(source, target)
             for protocol, port in self.sides[target].participant.listening:
                 if protocol == "UDP" and port in ports:
                     yield Flow(source, target, "udp-fragments", port, Way.FRAGMENTED, controls=controls)
 
     # --- controls ---------------------------------------------------------------------------------------------------
 
-    def _controls(self, source: int, target: int, knock: tuple[str, int] | None = None) -> tuple[Flow, ...]:
+    def controls(self, source: int, target: int, knock: tuple[str, int] | None = None) -> tuple[Flow, ...]:
         """Flows that must pass for a silence between the two to mean something.
 
         Args:
@@ -215,8 +212,8 @@ class Scene:
         if here.role == DATABASE:
             kind, port = knock or ("tcp", self._some_door(target))
             return self._controls_beyond(source, target, kind, port)
-        beside = next(iter(self._clients_near(target)), None)
-        instead = (self._allowed(place, target) for place in self._clients_near(source))
+        beside = next(iter(self.clients_near(target)), None)
+        instead = (self._allowed(place, target) for place in self.clients_near(source))
         allowed = next((flow for flow in instead if flow is not None), None)
         if allowed is None:
             peers = (self._allowed(place, target) for place in self.places(Party.ROLE, DATABASE, here.region))
@@ -229,7 +226,7 @@ class Scene:
         region = self.sides[target].participant.region
         peers = [*self.places(Party.ROLE, DATABASE, region), *self.places(Party.ROLE, DATABASE)]
         out = next((flow for flow in (self._allowed(source, peer) for peer in peers) if flow is not None), None)
-        beside = next((place for place in self._clients_near(source) if place != target), None)
+        beside = next((place for place in self.clients_near(source) if place != target), None)
         reached = None if beside is None else Flow(beside, target, kind, port)
         return tuple(flow for flow in (out, reached) if flow is not None)
 
@@ -246,7 +243,7 @@ class Scene:
         here, there = self.sides[source].participant, self.sides[target].participant
         return self.policy.ports((here.role, here.region), (there.role, there.region))
 
-    def _clients_near(self, place: int) -> list[int]:
+    def clients_near(self, place: int) -> list[int]:
         """Clients of the same region, those on the same node first."""
         own = self.sides[place].participant
         clients = self.places(Party.ROLE, CLIENT, own.region)
@@ -273,10 +270,12 @@ def side_of(actor: Actor) -> Side:
         pod,
         actor.doors_name,
         pod.identity,
+        actor.node_ports,
     )
 
 
-def _first_of_each_region(sides: Sequence[Side], places: Iterable[int]) -> list[int]:
+def first_of_each_region(sides: Sequence[Side], places: Iterable[int]) -> list[int]:
+    """The first of these places in each region."""
     first: dict[str, int] = {}
     for place in places:
         first.setdefault(sides[place].participant.region, place)

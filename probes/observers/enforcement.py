@@ -12,6 +12,7 @@ from analysis.facts import Enforcement, Gap
 from analysis.fleet import Capability
 from probes.changes import try_changes
 from probes.deploy import ProbeSet
+from probes.detours import try_node_ports
 from probes.flows import try_flows
 from probes.mesh import Mesh
 from probes.roles import cast
@@ -25,13 +26,14 @@ def observe_enforcement(mesh: Mesh, probe_set: ProbeSet) -> Enforcement:
         return Enforcement((), (), gaps=(Gap("", "flows under policy", "the environment file has no section policy"),))
     with cast(mesh, probe_set) as actors:
         scene = Scene.of(mesh, probe_set, actors)
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="policy") as beside:
+        with ThreadPoolExecutor(max_workers=3, thread_name_prefix="policy") as beside:
             sweeping = beside.submit(sweep, mesh, scene, SweepWidth(mesh.sweep_width))
             changing = beside.submit(try_changes, mesh, probe_set, scene, actors)
+            going_around = beside.submit(try_node_ports, mesh, scene)
             tried = try_flows(mesh, scene.sides, scene.flows())
-            swept, changes = sweeping.result(), changing.result()
-    gaps = [*actors.gaps, *scene.gaps, *tried.gaps, *swept.gaps, *changes.gaps]
+            swept, changes, around = sweeping.result(), changing.result(), going_around.result()
+    gaps = [*actors.gaps, *scene.gaps, *tried.gaps, *swept.gaps, *changes.gaps, *around.gaps]
     if not any(protocol == "SCTP" for actor in actors.actors for protocol, _ in actor.doors):
         gaps.append(Gap("", "flows over SCTP", "no kernel here lets a pod listen for it", ("sctp",)))
     participants = (*scene.participants(tried.unwell), *(side.participant for side in changes.sides))
-    return Enforcement(participants, (*tried.trials, *changes.trials), swept.sweeps, tuple(gaps))
+    return Enforcement(participants, (*tried.trials, *changes.trials, *around.trials), swept.sweeps, tuple(gaps))

@@ -40,6 +40,7 @@ _ROLES: dict[str, tuple[_Rule, ...]] = {
     "meshproof:controllers": (
         ("", ("pods", "services", "nodes", "configmaps", "secrets"), _READ),
         ("", ("pods", "endpoints", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _WRITE),
+        ("", ("services",), ("delete",)),
         ("", ("endpoints", "namespaces", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"), _READ),
         ("", ("pods/binding", "pods/eviction"), ("create",)),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 
-from analysis.facts import Enforcement, Participant, Party, Policies, Sweep
+from analysis.facts import Enforcement, Participant, Party, Policies, Sweep, Way
 from analysis.members import database_of
 from analysis.plan import DATABASE, Plan
 from analysis.policy.judging.flows import flows_of, gaps_of, judge_stopped
@@ -16,6 +16,7 @@ from analysis.verdict import Finding, Verdict
 from analysis.words import count, gap_findings, listed
 
 SHOWN_PORTS = 8
+SHOWN_DETOURS = 3
 
 
 def judge_other_ports(plan: Plan, policies: Policies, enforcement: Enforcement) -> Verdict:
@@ -67,6 +68,7 @@ def judge_strangers(plan: Plan, policies: Policies, enforcement: Enforcement) ->
         gaps=[*gaps_of(enforcement), *_sweep_gaps(plan, enforcement, into=DATABASE)],
         violations=_swept_open(plan, enforcement, into=DATABASE),
         remedy="select the database's pods by a policy with ingress in its types, and let in by label only",
+        warnings=list(_shut_detours(enforcement)),
     )
 
 
@@ -103,6 +105,16 @@ def _unmeant(plan: Plan, enforcement: Enforcement) -> list[Tried]:
     return [
         tried for tried in flows_of(enforcement) if tried.trial.way not in IN_TIME and meant(intent, tried) is False
     ]
+
+
+def _shut_detours(enforcement: Enforcement) -> Iterator[str]:
+    """Node ports by which nobody could go around policy, so that it remains open whether it would stop them."""
+    untried = [gap for gap in enforcement.gaps if gap.parts == ("node-ports",)]
+    if untried:
+        told = listed((f"{gap.region}: {gap.subject}: {gap.error}" for gap in untried), limit=SHOWN_DETOURS)
+        yield f"not every way by node ports was tried: {told}"
+    elif not any(trial.way is Way.NODE_PORT for trial in enforcement.trials):
+        yield "no way by node ports was tried"
 
 
 def _sweeps(

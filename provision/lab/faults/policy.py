@@ -11,7 +11,17 @@ from analysis.plan import DatabasePlan, PolicyPlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Create, Fault, Patch, Step
 from provision.lab.faults.database import DOWN
-from provision.lab.faults.policy_steps import FLUSHER, KEEPER, Meddling, PodRestarted, all_of, is_not_ready, says
+from provision.lab.faults.policy_steps import (
+    FLUSHER,
+    KEEPER,
+    LET_IN,
+    LET_IN_FIRST,
+    Meddling,
+    PodRestarted,
+    all_of,
+    is_not_ready,
+    says,
+)
 from provision.lab.faults.steps import (
     between,
     dropped_in,
@@ -57,6 +67,7 @@ def policy_faults(lab: LabTopology, table: str, pod_devices: str) -> tuple[Fault
         label_missing_on_a_pod(lab, west),
         enforcement_dead(west, table),
         rules_stuck(east, table),
+        open_through_node_ports(west, table),
         outlived_by_a_firewall(ohio, east),
         sender_hidden(lab, east, ohio),
         readiness_blocked(lab, ohio, pod_devices),
@@ -130,6 +141,18 @@ def rules_stuck(region: LabRegion, table: str) -> Fault:
         confirm=lambda control: control.run(place(node), ["sh", "-c", probe], check=False).code == 0,
         # Whoever has come since is known to nobody there, and may not call: such are the pods that it is tried with.
         follows=BETWEEN_REGIONS | DENIALS - {"NET-POL-015"} | {"NET-POL-008", "NET-POL-012"},
+    )
+
+
+def open_through_node_ports(region: LabRegion, table: str) -> Fault:
+    """kube-proxy's rules come before policy's, as they do in Calico with `chainInsertMode: Append`."""
+    return Fault(
+        name="policy-open-through-node-ports",
+        summary=f"nodes of {region.name} let in what came by their node ports before policy is asked",
+        layer=Layer.POLICY,
+        requirement="NET-POL-011",
+        steps=tuple(Meddling(node, table, LET_IN_FIRST) for node in region.nodes),
+        confirm=says(region.nodes[1], table, LET_IN),
     )
 
 

@@ -110,3 +110,22 @@ for event in events.stdout:
         subprocess.run(["nft", "-f", "-"], input=name + "\\ndelete " + name + "\\n" + kept, text=True)
 """
 """Puts the table back to what it was at the beginning whenever it changes."""
+
+LET_IN = "let in by node ports"
+"""The comment of the rule that `LET_IN_FIRST` puts first."""
+
+LET_IN_FIRST = f"""
+# kube-proxy marks what comes by a node port (0x4000), for it is to get the node's own address later.
+import subprocess, sys
+table = sys.argv[1:]
+rule = [*table, "forward", "meta", "mark", "and", "0x4000", "!=", "0", "counter", "accept", "comment", '"{LET_IN}"']
+def put_first():
+    listed = subprocess.run(["nft", "list", "chain", *table, "forward"], capture_output=True, text=True)
+    if listed.returncode == 0 and "{LET_IN}" not in listed.stdout:
+        subprocess.run(["nft", "insert", "rule", *rule])
+events = subprocess.Popen(["nft", "monitor", "new", "tables"], stdout=subprocess.PIPE, text=True)
+put_first()
+for event in events.stdout:
+    if event.split()[2:4] == table:
+        put_first()
+"""

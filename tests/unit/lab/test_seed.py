@@ -89,7 +89,7 @@ def rights(objects, namespace):
         for role in objects
         if role["kind"] == kind
         and role["metadata"].get("namespace") == namespace
-        and not role["metadata"]["name"].endswith(("disruptor", "offerer"))
+        and not role["metadata"]["name"].endswith(("disruptor", "offerer", "node-ports"))
         for rule in role["rules"]
         for verb in rule["verbs"]
         for group in rule["apiGroups"]

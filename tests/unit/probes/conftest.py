@@ -250,6 +250,10 @@ class RecordedCluster:
             denied = question in self.denied or (*question, asked.get("namespace")) in self.denied_in
             return {"status": {"allowed": not denied}}
         self.created.append((path, body))
+        if path.endswith("/services"):
+            ports = [{**port, "nodePort": 30000 + number} for number, port in enumerate(body["spec"]["ports"])]
+            return {**body, "spec": {**body["spec"], "ports": ports}}
+        body["metadata"].setdefault("uid", f"uid-{len(self.created)}")
         if path.endswith("/pods"):
             address = f"127.0.{abs(hash(self.region)) % 200 + 1}.{len(self.created)}"
             self.collections.setdefault(path, []).append({**body, "status": running(address)})

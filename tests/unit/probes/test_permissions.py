@@ -18,6 +18,7 @@ from probes.permissions import (
     dns_rules,
     policy_admission_rules,
     policy_disruption_rules,
+    policy_entrance_rules,
     policy_rules,
     probe_rules,
     workload_cluster_rules,
@@ -72,7 +73,7 @@ def test_the_shipped_roles_grant_exactly_what_is_needed(cni):
                 names = rule.get("resourceNames", [None])
                 for parts in product(rule["verbs"], rule["apiGroups"], rule["resources"], names):
                     granted.add((*parts, namespace))
-    needed = [*rules_of(cni), *changes_of(cni)]
+    needed = [*rules_of(cni), *policy_entrance_rules("meshproof"), *changes_of(cni)]
     assert granted == {(rule.verb, rule.group, rule.resource, rule.name, rule.namespace) for rule in needed}
 
 

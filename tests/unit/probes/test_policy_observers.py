@@ -220,7 +220,30 @@ def test_flows_are_tried_and_heard_between_pods_of_every_role_which_are_removed_
     assert {"app": "cockroachdb", "geography": "us-east-1"}.items() <= worn[0].items()
     assert all(labels[deploy.OWNED] == "true" and labels[deploy.RUN] == "run" for labels in worn)
     assert any("app" not in labels for labels in worn)
-    assert {f"{path}/{made['metadata']['name']}" for path, made in cluster.created} <= set(cluster.deleted)
+    pods = [(path, made) for path, made in cluster.created if path.endswith("/pods")]
+    assert {f"{path}/{made['metadata']['name']}" for path, made in pods} <= set(cluster.deleted)
+    services = [made for path, made in cluster.created if path.endswith("/services")]
+    owners = {owner["uid"] for made in services for owner in made["metadata"]["ownerReferences"]}
+    assert len(owners) == len(services) > 0
+    assert owners <= {made["metadata"]["uid"] for _, made in pods}
+
+
+def test_where_no_service_may_be_created_flows_are_tried_all_the_same(placed):
+    mesh, probe_set = placed
+    cluster = mesh.cluster("us-east-1")
+    create = cluster.create
+
+    def refuse(path, body):
+        if path.endswith("/services"):
+            raise ApiError("us-east-1", "POST services", 403, "forbidden")
+        return create(path, body)
+
+    cluster.create = refuse
+    seen = observe_enforcement(mesh, probe_set)
+    assert {(gap.region, gap.subject) for gap in seen.gaps if gap.parts == ("node-ports",)} == {
+        ("us-east-1", "node ports")
+    }
+    assert not [gap for gap in seen.gaps if "trials" in gap.parts]
 
 
 def test_without_an_intent_nothing_is_placed(placed):

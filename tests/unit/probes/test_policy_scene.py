@@ -9,8 +9,8 @@ from analysis.plan import AllowedFlow, PolicyPlan, PolicyRole
 from probes.deploy import ProbePod
 from probes.flows import Side
 from probes.lift import few, stopped
-from probes.roles import ports_to_try
-from probes.scene import ARBITRARY, Scene
+from probes.roles import ARBITRARY, ports_to_try
+from probes.scene import Scene
 
 POLICY = PolicyPlan(
     roles=(
