@@ -17,8 +17,7 @@ from analysis.policy.calico_rules import (
 )
 from analysis.policy.calico_view import ClusterView
 from analysis.policy.conflict import conflict
-from analysis.policy.label_index import numbers_of
-from analysis.policy.model import DeadRule, Direction, Endpoint, Policy, World
+from analysis.policy.model import DeadRule, Direction, World
 from analysis.policy.nobody import why_nobody
 from analysis.policy.satisfiable import satisfiable, satisfiable_by_objects, satisfiable_by_subjects
 from analysis.policy.shadow import Shadows
@@ -45,17 +44,6 @@ def dead_rules_of_calico(world: World, engine: CalicoEngine | None = None) -> tu
 def clusters(world: World) -> tuple[str, ...]:
     """The clusters that have policies."""
     return tuple(dict.fromkeys(policy.cluster for policy in world.policies))
-
-
-def selected_by(world: World, policy: Policy, engine: CalicoEngine | None = None) -> tuple[Endpoint, ...]:
-    """The pods that a policy of Calico's world selects."""
-    view = (engine or CalicoEngine(world)).view(policy.cluster)
-    for tier in view.tiers:
-        for each in tier.policies:
-            if each.policy == policy:
-                known = (view.known[number] for number in numbers_of(view.selected(each)))
-                return tuple(endpoint for endpoint in known if isinstance(endpoint, Endpoint))
-    return ()
 
 
 class DeadRules:

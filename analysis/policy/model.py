@@ -264,7 +264,7 @@ class DeadRule:
 
     Attributes:
         rule: what it is called by ("gnp/name/ingress/0").
-        reason: one of policy.md section 1.6 ("unsatisfiable-selector", "shadowed", "matches-nobody-now", ...).
+        reason: one of those in docs/policy-lint.md ("unsatisfiable-selector", "shadowed", "matches-nobody-now", ...).
         by: the rule that is in front of it, for "shadowed" and "covered-by-deny".
         explanation: why, in a sentence that a reader of the policy understands at once.
         cluster: where its policy is; rules of the same name in other clusters are others.

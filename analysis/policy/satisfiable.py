@@ -70,14 +70,6 @@ def implies(first: Selector, second: Selector) -> bool | None:
     return None if counterexample is None else not counterexample
 
 
-def equivalent(first: Selector, second: Selector) -> bool | None:
-    """Whether the two match the same labels; None when it was not decided."""
-    there, back = implies(first, second), implies(second, first)
-    if there is False or back is False:
-        return False
-    return None if there is None or back is None else True
-
-
 @lru_cache(maxsize=65536)
 def satisfiable_by_objects(selector: Selector) -> bool | None:
     """Whether a pod, a network set or a host endpoint could match, given the labels that Calico itself puts on them.
