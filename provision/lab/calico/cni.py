@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha1, sha256
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,6 +18,9 @@ POD_DEVICE = "eth0"
 _GATEWAY = IPv4Address("169.254.1.1")
 _HOST_SIDE_MAC = "ee:ee:ee:ee:ee:ee"
 
+Admit = Callable[[KubeObject, IPv4Address], Awaitable[None]]
+"""Returns once a pod that is to have that address may be connected."""
+
 
 class CalicoPodNetwork:
     """The pod network of one cluster; the kubelets call it.
@@ -26,15 +29,17 @@ class CalicoPodNetwork:
         nodes: each node's network namespace, by the node's name.
         ipam: the cluster's addresses.
         mtu: tells the MTU of a new pod.
+        admit: has policy in place for it.
         fabric_ready: set once the nodes' namespaces are there.
     """
 
     def __init__(
-        self, nodes: Mapping[str, str], ipam: Ipam, mtu: Callable[[], int], fabric_ready: asyncio.Event
+        self, nodes: Mapping[str, str], ipam: Ipam, mtu: Callable[[], int], admit: Admit, fabric_ready: asyncio.Event
     ) -> None:
         self._nodes = nodes
         self._ipam = ipam
         self._mtu = mtu
+        self._admit = admit
         self._fabric_ready = fabric_ready
 
     async def attach(self, pod: KubeObject, netns: str) -> IPv4Address:
@@ -55,6 +60,7 @@ class CalicoPodNetwork:
             await self._ipam.assign_given(owner, address)
         else:
             address = await self._ipam.assign(owner)
+        await self._admit(pod, address)
         await asyncio.to_thread(wire, self._nodes[owner.node], netns, device_name(pod), address, self._mtu())
         return address
 

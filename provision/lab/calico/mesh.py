@@ -36,7 +36,7 @@ class CalicoMesh:
         """Calico's CNI plugin."""
         nodes = {node.name: node.netns for node in self._topology.region(region).nodes}
         watch = self._watches[region]
-        return CalicoPodNetwork(nodes, watch.ipam, watch.pod_mtu, self._fabric_ready)
+        return CalicoPodNetwork(nodes, watch.ipam, watch.pod_mtu, self._engines[region].admit, self._fabric_ready)
 
     async def run(self) -> None:
         """Run until cancelled; what does not route has time."""

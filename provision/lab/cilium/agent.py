@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 
 from provision.lab.agents_config import host_tree
 from provision.lab.cilium.endpoints import IdentityAllocator
@@ -58,6 +59,13 @@ class CiliumController:
         self._topology = topology
         self._watches = watches
         self._datapaths = datapaths
+        self._agents: dict[str, _NodeAgent] = {}
+
+    async def admit(self, pod: KubeObject, address: IPv4Address) -> None:
+        """Return once a pod that is to have that address may be connected; at once where no agent runs."""
+        agent = self._agents.get(pod["spec"]["nodeName"])
+        if agent is not None and agent.life is not None:
+            await agent.life.admit(pod, address)
 
     async def run(self, fabric_ready: asyncio.Event) -> None:
         """Run until cancelled. The kernel is not touched before `fabric_ready`."""
@@ -76,13 +84,19 @@ class CiliumController:
                     tasks.create_task(SettingsMounts(watch, [place.settings_folder for place in places]).run())
                     tasks.create_task(ClusterStore(region.name, watch).run())
                     for place in places:
-                        tasks.create_task(_NodeAgent(place).run(fabric_ready))
+                        agent = self._agents[place.node.name] = _NodeAgent(place)
+                        tasks.create_task(agent.run(fabric_ready))
 
 
 class _NodeAgent:
-    """The agent of one node through all its lives."""
+    """The agent of one node through all its lives.
+
+    Attributes:
+        life: the one that it has now, None between two.
+    """
 
     def __init__(self, place: Place) -> None:
+        self.life: AgentLife | None = None
         self._place = place
         self._pod_changed = asyncio.Event()
 
@@ -103,10 +117,12 @@ class _NodeAgent:
             if pod is None:
                 await self._pod_changed.wait()
                 continue
-            life = asyncio.create_task(AgentLife(place, pod).run())
+            self.life = AgentLife(place, pod)
+            life = asyncio.create_task(self.life.run())
             try:
                 await self._until_another(pod, life)
             finally:
+                self.life = None
                 life.cancel()
                 await asyncio.wait([life])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
@@ -54,6 +54,7 @@ class CiliumPodNetwork:
         nodes: each node's network namespace, by the node's name.
         cilium_nodes: reflector of CiliumNodes.
         mtu: tells the MTU of devices on a node, by its name.
+        admit: returns once policy is in place for a pod that is to have that address.
         fabric_ready: set once the nodes' namespaces are there.
     """
 
@@ -62,11 +63,13 @@ class CiliumPodNetwork:
         nodes: Mapping[str, str],
         cilium_nodes: Reflector,
         mtu: Callable[[str], int],
+        admit: Callable[[KubeObject, IPv4Address], Awaitable[None]],
         fabric_ready: asyncio.Event,
     ) -> None:
         self._nodes = nodes
         self._cilium_nodes = cilium_nodes
         self._mtu = mtu
+        self._admit = admit
         self._fabric_ready = fabric_ready
         self._held: dict[str, IPv4Address] = {}
         self._freed: list[IPv4Address] = []
@@ -86,6 +89,7 @@ class CiliumPodNetwork:
         if addressing is None:
             raise NoAddressError(f"{node} has no pod CIDR: see status.ipam.operator-status of its CiliumNode")
         address = self._assign(pod, addressing.pod_cidr)
+        await self._admit(pod, address)
         link = Link(device_name(pod), self._mtu(node))
         await asyncio.to_thread(wire, self._nodes[node], netns, link, address, addressing.router)
         return address

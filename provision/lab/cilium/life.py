@@ -18,7 +18,7 @@ from provision.lab import kernel, netns
 from provision.lab.cilium import api, keys, picture, settings
 from provision.lab.cilium.connection import BadCertificateError, Target, Tls, UnreachableError
 from provision.lab.cilium.dbg.command import answer
-from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints
+from provision.lab.cilium.endpoints import ClusterIdentity, IdentityAllocator, LocalEndpoints, identity_labels
 from provision.lab.cilium.etcd import Backoff
 from provision.lab.cilium.health import HealthProber
 from provision.lab.cilium.policy.enforcer import PolicyEnforcer, View
@@ -140,6 +140,11 @@ class AgentLife:
             tasks.create_task(self._policy.run(self._others_known))
             if self._probes_health:
                 tasks.create_task(self._health.run())
+
+    async def admit(self, pod: KubeObject, address: IPv4Address) -> None:
+        """Return once a pod of the node may be connected: what policy says of it is in force."""
+        namespace = self._place.watch.namespaces.get(pod["metadata"]["namespace"])
+        await self._policy.admit(pod, identity_labels(pod, namespace, self._cluster.name), address)
 
     # --- what `cilium-dbg` asks for
 

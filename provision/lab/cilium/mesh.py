@@ -35,7 +35,11 @@ class CiliumMesh:
         """Cilium's CNI plugin."""
         nodes = {node.name: node.netns for node in self._topology.region(region).nodes}
         return CiliumPodNetwork(
-            nodes, self._watches[region].nodes, lambda node: self._datapaths[node].mtu, self._fabric_ready
+            nodes,
+            self._watches[region].nodes,
+            lambda node: self._datapaths[node].mtu,
+            self._controller.admit,
+            self._fabric_ready,
         )
 
     async def run(self) -> None:

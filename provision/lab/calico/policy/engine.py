@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address
 
 from provision.lab import kernel
 from provision.lab.calico.cni import device_name
 from provision.lab.calico.control_plane import CALICO_NODE, NAMESPACE
-from provision.lab.calico.policy.endpoints import endpoints, inherited, what_matters
+from provision.lab.calico.policy.endpoints import endpoints, inherited, is_endpoint, what_matters
 from provision.lab.calico.policy.kubernetes import NETWORK_POLICIES, read_network_policy
 from provision.lab.calico.policy.objects import (
     GLOBAL_POLICIES,
@@ -39,6 +41,7 @@ from provision.lab.kube.client import (
     SERVICE_ACCOUNTS,
     ApiClient,
     Change,
+    ChangeKind,
     KubeObject,
     Reflector,
     synced,
@@ -57,6 +60,9 @@ REST = 4
 """How many times as long as the last look took the next one is waited for: in a large lab others must get on, too."""
 
 RETRY_S = 0.5
+ADMITTED_WITHIN_S = 5.0
+"""For how long a new pod waits for its rules, before it does without (`policy_setup_timeout_seconds`)."""
+
 _NOTHING = policy_table(TABLE, ())
 
 
@@ -83,10 +89,31 @@ class PolicyEngine:
         self._changed = asyncio.Event()
         self._applied: dict[str, str] = {}
         self._runs: dict[str, str] = {}
+        self._translation: Translation | None = None
+        self._admitted: dict[str, KubeObject] = {}
+        self._waiting: list[asyncio.Future[None]] = []
 
     def has_applied(self, node: str) -> bool:
         """Whether the node has had its table since the engine began."""
         return node in self._applied
+
+    async def admit(self, pod: KubeObject, address: IPv4Address) -> None:
+        """Return once the node has the rules of a pod that is about to be connected: it is never open in between.
+
+        At once where no policy selects it, and where no Felix runs that would make rules.
+        """
+        to_be = pod | {"status": {**(pod.get("status") or {}), "podIP": str(address)}}
+        if self._translation is None or pod["spec"]["nodeName"] not in self._running():
+            return
+        local = (_local(*each) for each in endpoints([to_be], self._namespaces, self._accounts))
+        if not any(rules.ingress or rules.egress for rules in map(self._translation.pod, local)):
+            return
+        self._admitted[pod["metadata"]["uid"]] = to_be
+        loaded = asyncio.get_running_loop().create_future()
+        self._waiting.append(loaded)
+        self._changed.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(loaded, ADMITTED_WITHIN_S)
 
     async def run(self) -> None:
         """Run until cancelled. The nodes' namespaces must be there."""
@@ -106,6 +133,7 @@ class PolicyEngine:
                 await self._changed.wait()
                 await asyncio.sleep(max(SETTLE_S, REST * took))
                 self._changed.clear()
+                waiting, self._waiting = self._waiting, []
                 began = now()
                 running = self._running()
                 for node in running.keys() & self._runs.keys():
@@ -116,8 +144,13 @@ class PolicyEngine:
                 wanted = {node: text for node, text in self._tables().items() if node in running}
                 took = now() - began
                 await asyncio.gather(*(self._apply(node, text) for node, text in wanted.items()))
+                for pod in waiting:
+                    if not pod.done():
+                        pod.set_result(None)
 
     def _on_pod(self, change: Change) -> None:
+        if change.kind is ChangeKind.DELETED or is_endpoint(change.object):
+            self._admitted.pop(change.object["metadata"]["uid"], None)
         if change.previous is None or _matters(change.previous) != _matters(change.object):
             self._changed.set()
 
@@ -139,17 +172,16 @@ class PolicyEngine:
 
     def _tables(self) -> dict[str, str]:
         """Every node's table."""
-        local = list(endpoints(self._pods, self._namespaces, self._accounts))
-        translation = Translation(
+        told = (pod for pod in self._pods if pod["metadata"]["uid"] not in self._admitted)
+        local = list(endpoints([*told, *self._admitted.values()], self._namespaces, self._accounts))
+        translation = self._translation = Translation(
             tiers=standing_tiers() | {tier.name: tier for tier in read_all(read_tier, self._tiers, log.warning)},
             policies=self._all_policies(),
             known=[*(known for _, known in local), *self._remote, *self._network_sets()],
         )
         pods: dict[str, list[PolicedPod]] = {node: [] for node in self._netns}
         for pod, known in local:
-            node = pod["spec"]["nodeName"]
-            address = known.nets[0].network_address
-            pods.setdefault(node, []).append(translation.pod(LocalPod(node, device_name(pod), address, known)))
+            pods.setdefault(pod["spec"]["nodeName"], []).append(translation.pod(_local(pod, known)))
         to_host = self._to_own_node()
         return {node: policy_table(TABLE, pods[node], to_host) for node in self._netns}
 
@@ -168,6 +200,10 @@ class PolicyEngine:
         configuration = self._felix.get("default") or {}
         action = (configuration.get("spec") or {}).get("defaultEndpointToHostAction", "Drop")
         return Action.DROP if action == "Drop" else Action.ACCEPT
+
+
+def _local(pod: KubeObject, known: Known) -> LocalPod:
+    return LocalPod(pod["spec"]["nodeName"], device_name(pod), known.nets[0].network_address, known)
 
 
 def _of_namespace(found: NetworkSet, namespaces: dict[str, dict[str, str]]) -> dict[str, str]:

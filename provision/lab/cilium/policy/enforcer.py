@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from provision.lab import kernel
+from provision.lab.cilium.cni import device_name
 from provision.lab.cilium.etcd import Backoff
 from provision.lab.cilium.policy.known import known_addresses, named_ports
 from provision.lab.cilium.policy.kubernetes import read_network_policy
@@ -20,7 +22,7 @@ from provision.lab.cilium.policy.model import Dialect, PolicyError, PolicySpec
 from provision.lab.cilium.policy.reading import read_policy
 from provision.lab.cilium.policy.translation import LocalPod, Mode, Settings, translate
 from provision.lab.cilium.remote import RemoteCluster
-from provision.lab.cilium.state import EndpointEntry, NodeEntry, PolicyEntry
+from provision.lab.cilium.state import EndpointEntry, Labels, NodeEntry, PolicyEntry
 from provision.lab.cilium.watch import ClusterWatch
 from provision.lab.kube.client import KubeObject
 from provision.lab.policy.rules import PolicedPod
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 TABLE = "ip cilium-policy"
 SYNC_S = 60.0
 """For how long a new agent waits for the other clusters (`clustermesh-sync-timeout`)."""
+
+ADMITTED_WITHIN_S = 5.0
+"""For how long a new pod waits for its rules, before it does without."""
 
 _SETTLE_S = 0.02
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 2.0
@@ -80,6 +85,8 @@ class PolicyEnforcer:
         self._read: tuple[tuple[PolicySpec, ...], tuple[PolicyEntry, ...]] = ((), ())
         self._revision = 1
         self._changed = changed
+        self._admitted: dict[str, LocalPod] = {}  # by device, pods that are no endpoints yet
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def enforced(self) -> dict[IPv4Address, tuple[bool, bool]]:
@@ -90,6 +97,21 @@ class PolicyEnforcer:
     def failure(self) -> str:
         """Why the kernel has not taken the rules, "" when it has."""
         return self._refused
+
+    async def admit(self, pod: KubeObject, labels: Labels, address: IPv4Address) -> None:
+        """Return once the node has the rules of a pod that is about to be connected: it is never open in between.
+
+        An agent that has only begun has pods connected at once: they are in the first rules that it loads.
+        """
+        if self._loaded is None:
+            return
+        device = device_name(pod)
+        self._admitted[device] = LocalPod(address, labels, device, named_ports(pod))
+        loaded = asyncio.get_running_loop().create_future()
+        self._waiting.append(loaded)
+        self._changed.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(loaded, ADMITTED_WITHIN_S)
 
     async def run(self, others_known: asyncio.Event) -> None:
         """Enforce until cancelled.
@@ -111,17 +133,22 @@ class PolicyEnforcer:
         backoff = Backoff(_RETRY_FIRST_S, _RETRY_MOST_S)
         while True:
             self._changed.clear()
+            waiting, self._waiting = self._waiting, []
             wanted = self._translate(settings)
             if wanted != self._loaded:
                 try:
                     await asyncio.to_thread(kernel.load_rules, self._netns, TABLE, policy_table(TABLE, wanted))
                 except kernel.KernelError as error:
+                    self._waiting += waiting
                     self._refused = str(error)
                     log.warning("%s: %s", self._node, error)
                     await backoff.wait()
                     continue
                 self._loaded, self._refused = wanted, ""
                 backoff.reset()
+            for pod in waiting:
+                if not pod.done():
+                    pod.set_result(None)
             await self._changed.wait()
             await asyncio.sleep(_SETTLE_S)
 
@@ -165,6 +192,9 @@ class PolicyEnforcer:
         pods = [
             LocalPod(entry.address, entry.labels, entry.device, self._named_ports(entry)) for entry in view.endpoints
         ]
+        for pod in pods:
+            self._admitted.pop(pod.device, None)
+        pods += self._admitted.values()
         if not policies and settings.mode is not Mode.ALWAYS:
             return ()
         return translate(pods, policies, known_addresses(self._watch, view.nodes, view.remotes), settings)
