@@ -89,7 +89,7 @@ def as_json(linted: Linted) -> str:
                 }
                 for each in linted.findings
             ],
-            "objects": linted.policies,
+            "objects": linted.objects,
             **{f"{level.value}s": linted.count(level) for level in Level},
         },
         indent=2,
@@ -185,6 +185,6 @@ def _capital(text: str) -> str:
 
 def _summary(linted: Linted) -> str:
     if not linted.findings:
-        return f"{count(linted.policies, 'object')}, nothing to complain about"
+        return f"{count(linted.objects, 'object')}, nothing to complain about"
     found = [count(linted.count(level), level.value) for level in Level if linted.count(level)]
-    return f"{listed(found)} in {count(linted.policies, 'object')}"
+    return f"{listed(found)} in {count(linted.objects, 'object')}"

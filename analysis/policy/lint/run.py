@@ -43,11 +43,11 @@ class Linted:
     """What came of it.
 
     Attributes:
-        policies: how many objects were looked at.
+        objects: how many were looked at: policies, tiers, sets and endpoints.
     """
 
     findings: tuple[Finding, ...]
-    policies: int
+    objects: int
 
     def count(self, level: Level) -> int:
         """How many findings there are of a level."""
@@ -63,7 +63,7 @@ def lint(read: Iterable[Manifest | Finding], inventory: PodInventory | None = No
     """
     found: list[Finding] = []
     whole: list[Manifest] = []
-    policies = 0
+    objects = 0
     for each in read:
         if isinstance(each, Finding):
             found.append(each)
@@ -71,12 +71,12 @@ def lint(read: Iterable[Manifest | Finding], inventory: PodInventory | None = No
         own = list(_of_object(each))
         found += own
         known = _version(each) in KINDS
-        policies += known
+        objects += known
         if known and not any(one.check in ("invalid", "not-yaml") for one in own):
             whole.append(each)
     found += _of_rules(whole, inventory or PodInventory())
     order = {level: number for number, level in enumerate(Level)}
-    return Linted(tuple(sorted(found, key=lambda each: (each.file, each.line, order[each.level]))), policies)
+    return Linted(tuple(sorted(found, key=lambda each: (each.file, each.line, order[each.level]))), objects)
 
 
 def _version(manifest: Manifest) -> tuple[str, str]:
