@@ -29,7 +29,9 @@ def database_of(control: Control) -> DatabasePlan:
     return control.plan.database or DatabasePlan()
 
 
-def run_sql(control: Control, region: str, *statements: str, check: bool = True) -> Finished:
+def run_sql(
+    control: Control, region: str, *statements: str, check: bool = True, database: str = "postgres"
+) -> Finished:
     """Run statements at the region's member as its superuser, each by itself; rows come back as JSON, a line each."""
     plan = database_of(control)
     home = control.pki / "database"
@@ -37,6 +39,7 @@ def run_sql(control: Control, region: str, *statements: str, check: bool = True)
         "host": plan.pod_name(region, f"{plan.service}-0"),
         "port": plan.sql_port,
         "user": SUPERUSER,
+        "database": database,
         "certificates": {
             "sslrootcert": str(home / "ca.pem"),
             "sslcert": str(home / f"{SUPERUSER}.pem"),
@@ -124,7 +127,7 @@ _SQL = """
 import json, psycopg, sys
 asked = json.load(sys.stdin)
 with psycopg.connect(
-    host=asked["host"], hostaddr="127.0.0.1", port=asked["port"], user=asked["user"], dbname="postgres",
+    host=asked["host"], hostaddr="127.0.0.1", port=asked["port"], user=asked["user"], dbname=asked["database"],
     sslmode="verify-ca", connect_timeout=5, autocommit=True, **asked["certificates"]
 ) as connection:
     for statement in asked["statements"]:

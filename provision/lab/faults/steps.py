@@ -283,9 +283,11 @@ class SlowTunnel:
 
 @dataclass(frozen=True)
 class DropsUnlessServed:
-    """A node that forwards nothing while none of those addresses answers at that port.
+    """A node that forwards nothing while all of those addresses refuse it at that port, or say that nobody is there.
 
-    So does a health script that takes a node out of service because something else is down.
+    So does a health script that takes a node out of service because something else is down. It takes a slow answer for
+    no refusal, and leaves alone whom the node has a session with: BIRD takes a second connection of a peer with
+    graceful restart for the peer's restart, and gives up the session.
 
     Attributes:
         settled: for so long they must have answered again until it forwards.
@@ -321,16 +323,28 @@ _WATCHDOG = f"""
 import socket, subprocess, sys, time
 table = "{" ".join(PLANTED_TABLE)}"
 rules = "table " + table + " {{\\n chain forward {{ type filter hook forward priority -10; policy drop; }}\\n}}\\n"
-def served(address):
-    try:
-        socket.create_connection((address, int(sys.argv[1])), 0.5).close()
-    except OSError:
+port = int(sys.argv[1])
+def in_session(address):
+    far, ports = socket.inet_aton(address)[::-1].hex().upper() + ":", "%04X" % port
+    with open("/proc/net/tcp") as connections:
+        for _, near, remote, state, *_ in map(str.split, connections):
+            if state == "01" and remote.startswith(far) and ports in (near[-4:], remote[-4:]):
+                return True
+    return False
+def away(address):
+    if in_session(address):
         return False
-    return True
+    try:
+        socket.create_connection((address, port), 0.5).close()
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return False
 dropping, until = False, 0.0
 while True:
     now = time.monotonic()
-    if not any(map(served, sys.argv[3:])):
+    if all(map(away, sys.argv[3:])):
         until = now + float(sys.argv[2])
         down = True
     else:
