@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from analysis.policy.lint.complaint import Complaint, is_network, one_of, port_number
+from analysis.policy.lint.complaint import Complaint, directions, is_network, one_of, port_number
 from analysis.policy.lint.manifests import FieldPath
 from analysis.policy.selector import SelectorError, parse_selector
 from analysis.policy.terms import Equal, Global, Group, LabelTest, Membership, Not, Selector, Unequal
 
 _ACTIONS = ("Allow", "Deny", "Log", "Pass")
-_TYPES = ("Ingress", "Egress")
 _PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite")
 _WITH_PORTS = {"TCP", "UDP", "SCTP", "6", "17", "132"}
 _ICMP = {"ICMP", "ICMPv6", "1", "58"}
@@ -28,8 +27,7 @@ def check_policy(spec: Mapping[str, Any], kind: str) -> Iterator[Complaint]:
     for key in ("selector", "namespaceSelector", "serviceAccountSelector"):
         yield from _selector(("spec", key), spec.get(key), global_allowed=False)
     types = spec.get("types") or []
-    for number, each in enumerate(types):
-        yield from one_of(("spec", "types", number), each, _TYPES)
+    yield from directions(spec, "types")
     if len(set(types)) < len(types):
         yield Complaint(("spec", "types"), "a direction stands twice in types")
     yield from _host_options(spec)
@@ -44,12 +42,6 @@ def check_policy(spec: Mapping[str, Any], kind: str) -> Iterator[Complaint]:
         rules = spec.get(direction) or ()
         if len(rules) > _MOST_RULES:
             yield Complaint(("spec", direction), f"more than {_MOST_RULES} rules")
-        if rules and types and direction.capitalize() not in types:
-            yield Complaint(
-                ("spec", direction),
-                f"these rules are never used: types does not have {direction.capitalize()}",
-                check="direction-not-in-types",
-            )
         for number, rule in enumerate(rules):
             yield from _rule(("spec", direction, number), rule or {}, direction, is_global)
     if kind.startswith("Staged"):

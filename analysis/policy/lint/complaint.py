@@ -33,6 +33,20 @@ def one_of(path: FieldPath, value: Any, choices: Iterable[str]) -> Iterator[Comp
         yield Complaint(path, f"{path[-1]} {value!r} is none of {', '.join(choices)}")
 
 
+def directions(spec: Mapping[str, Any], field: str) -> Iterator[Complaint]:
+    """Complaints of the directions that a policy takes part in, by the field that says so, and of rules for others."""
+    types = spec.get(field) or ()
+    for number, each in enumerate(types):
+        yield from one_of(("spec", field, number), each, ("Ingress", "Egress"))
+    for direction in ("ingress", "egress"):
+        if types and spec.get(direction) and direction.capitalize() not in types:
+            yield Complaint(
+                ("spec", direction),
+                f"these rules are never used: {field} does not have {direction.capitalize()}",
+                check="direction-not-in-types",
+            )
+
+
 def port_number(path: FieldPath, value: Any, lowest: int = 1) -> Iterator[Complaint]:
     """A complaint when a port is a number that there is not; names pass."""
     text = str(value)

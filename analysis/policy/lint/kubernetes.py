@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analysis.policy.lint.complaint import Complaint, block, label_selector, one_of, port_number
+from analysis.policy.lint.complaint import Complaint, block, directions, label_selector, one_of, port_number
 from analysis.policy.lint.manifests import FieldPath
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -15,18 +15,9 @@ _PEERS = {"ingress": "from", "egress": "to"}
 def check_policy(spec: Mapping[str, Any]) -> Iterator[Complaint]:
     """Complaints of the `spec` of a NetworkPolicy."""
     yield from label_selector(("spec", "podSelector"), spec.get("podSelector") or {})
-    types = spec.get("policyTypes") or []
-    for number, each in enumerate(types):
-        yield from one_of(("spec", "policyTypes", number), each, ("Ingress", "Egress"))
+    yield from directions(spec, "policyTypes")
     for direction, peers in _PEERS.items():
-        rules = spec.get(direction) or ()
-        if rules and types and direction.capitalize() not in types:
-            yield Complaint(
-                ("spec", direction),
-                f"these rules are never used: policyTypes does not have {direction.capitalize()}",
-                check="direction-not-in-types",
-            )
-        for number, rule in enumerate(rules):
+        for number, rule in enumerate(spec.get(direction) or ()):
             path = ("spec", direction, number)
             for place, peer in enumerate((rule or {}).get(peers) or ()):
                 yield from _peer((*path, peers, place), peer or {})
