@@ -31,12 +31,14 @@ class Scene:
         services_routed: addresses of services lead to other clusters, too.
         sides: pods of ours, nodes, real pods, DNS servers, the outside, API servers.
         gaps: who could not be found.
+        ipv6: regions where pods have IPv6 addresses; None where one could not be asked.
     """
 
     policy: PolicyPlan
     services_routed: bool
     sides: tuple[Side, ...]
     gaps: tuple[Gap, ...] = ()
+    ipv6: tuple[str, ...] | None = None
     _places: dict[tuple[str, Party, str], list[int]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,18 +63,21 @@ class Scene:
             if (pod.region, pod.node) in nodes and pod.address is not None
         ]
         gaps: list[Gap] = []
+        ipv6: list[str] = []
         for region, found in mesh.each_region(lambda cluster: _found_in(cluster, plan.policy)):
             if isinstance(found, ProbeError):
                 gaps.append(Gap(region, "pods of the database, API server", str(found), ("trials",)))
             else:
-                sides += found
+                members, has_ipv6 = found
+                sides += members
+                ipv6 += [region] if has_ipv6 else []
         sides += [
             Side(Participant(region.name, Party.DNS, "cluster DNS", region.dns_address), identity=IDENTIFYING_NAME)
             for region in plan.regions
         ]
         if plan.egress is not None:
             sides.append(Side(Participant("", Party.OUTSIDE, f"port {plan.egress.port}", plan.egress.address)))
-        return cls(plan.policy, plan.services_routed, tuple(sides), tuple(gaps))
+        return cls(plan.policy, plan.services_routed, tuple(sides), tuple(gaps), None if gaps else tuple(ipv6))
 
     def participants(self, unwell: Iterable[int] = ()) -> tuple[Participant, ...]:
         """All sides as facts."""
@@ -282,8 +287,8 @@ def first_of_each_region(sides: Sequence[Side], places: Iterable[int]) -> list[i
     return list(first.values())
 
 
-def _found_in(cluster: Cluster, policy: PolicyPlan | None) -> list[Side]:
-    """Real pods of the roles that serve, and the address of the API server. Raises ApiError."""
+def _found_in(cluster: Cluster, policy: PolicyPlan | None) -> tuple[list[Side], bool]:
+    """Real pods of the roles that serve and the API server; whether any pod has an IPv6 address. Raises ApiError."""
     pods = cluster.items("/api/v1/pods")
     serving = {flow.target for flow in policy.allow} if policy else set()
     roles = [role for role in policy.roles if role.name in serving and role.name != CLIENT] if policy else []
@@ -293,7 +298,8 @@ def _found_in(cluster: Cluster, policy: PolicyPlan | None) -> list[Side]:
         if where == ("default", "kubernetes") and ":" not in service["spec"]["clusterIP"]:
             address = IPv4Address(service["spec"]["clusterIP"])
             sides.append(Side(Participant(cluster.region, Party.API_SERVER, "kubernetes", address)))
-    return sides
+    addresses = (item.get("ip", "") for pod in pods for item in pod.get("status", {}).get("podIPs") or ())
+    return sides, any(":" in address for address in addresses)
 
 
 def _members(region: str, pods: Iterable[KubeObject], role: PolicyRole) -> list[Side]:

@@ -253,12 +253,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Enforcement:
-    """What is done: flows that were tried, between pods that wear the roles' labels and others."""
+    """What is done: flows that were tried, between pods that wear the roles' labels and others.
+
+    Attributes:
+        ipv6: regions where pods have IPv6 addresses, over which nothing is tried; None where that is not known.
+    """
 
     participants: tuple[Participant, ...]
     trials: tuple[FlowTrial, ...]
     sweeps: tuple[Sweep, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    ipv6: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

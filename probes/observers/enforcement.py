@@ -36,4 +36,6 @@ def observe_enforcement(mesh: Mesh, probe_set: ProbeSet) -> Enforcement:
     if not any(protocol == "SCTP" for actor in actors.actors for protocol, _ in actor.doors):
         gaps.append(Gap("", "flows over SCTP", "no kernel here lets a pod listen for it", ("sctp",)))
     participants = (*scene.participants(tried.unwell), *(side.participant for side in changes.sides))
-    return Enforcement(participants, (*tried.trials, *changes.trials, *around.trials), swept.sweeps, tuple(gaps))
+    return Enforcement(
+        participants, (*tried.trials, *changes.trials, *around.trials), swept.sweeps, tuple(gaps), scene.ipv6
+    )

@@ -68,7 +68,7 @@ def judge_strangers(plan: Plan, policies: Policies, enforcement: Enforcement) ->
         gaps=[*gaps_of(enforcement), *_sweep_gaps(plan, enforcement, into=DATABASE)],
         violations=_swept_open(plan, enforcement, into=DATABASE),
         remedy="select the database's pods by a policy with ingress in its types, and let in by label only",
-        warnings=list(_shut_detours(enforcement)),
+        warnings=list(_untried(enforcement)),
     )
 
 
@@ -105,6 +105,13 @@ def _unmeant(plan: Plan, enforcement: Enforcement) -> list[Tried]:
     return [
         tried for tried in flows_of(enforcement) if tried.trial.way not in IN_TIME and meant(intent, tried) is False
     ]
+
+
+def _untried(enforcement: Enforcement) -> Iterator[str]:
+    """Ways to the database that may be there and were not tried."""
+    yield from _shut_detours(enforcement)
+    if enforcement.ipv6:
+        yield f"pods of {listed(enforcement.ipv6)} have IPv6 addresses, and nothing was tried over IPv6"
 
 
 def _shut_detours(enforcement: Enforcement) -> Iterator[str]:

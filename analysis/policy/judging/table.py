@@ -12,7 +12,7 @@ from analysis.policy.judging.flows import by_pair, flows_of
 from analysis.policy.judging.meant import intent_of, meant
 from analysis.policy.judging.said import Said
 from analysis.policy.judging.tried import Fate, Tried
-from analysis.words import count
+from analysis.words import count, listed
 
 NOTHING = "nothing"
 _HEADER = (
@@ -34,6 +34,7 @@ def openings_table(plan: Plan, policies: Policies, enforcement: Enforcement) -> 
             f"{count(len(flows), 'new connection')} and datagrams were tried between {len(enforcement.participants)} "
             "places.",
             "",
+            *_over_ipv6(enforcement),
             *_told("Meant, said and done differ", differing),
             *_told("As meant, as said", [row for row in rows if not row.differs]),
         ]
@@ -79,6 +80,12 @@ def _row(plan: Plan, said: Said, pair: tuple[str, str], group: list[Tried]) -> _
         done=_ports(tried for tried in group if tried.fate is Fate.PASSED),
         tried=f"{len(group)}{_unclear(group)}",
     )
+
+
+def _over_ipv6(enforcement: Enforcement) -> Iterator[str]:
+    if enforcement.ipv6 is not None:
+        where = f"pods of {listed(enforcement.ipv6)} have" if enforcement.ipv6 else "No pod has"
+        yield from (f"{where[0].upper()}{where[1:]} IPv6 addresses, and nothing was tried over IPv6.", "")
 
 
 def _told(title: str, rows: list[_Row]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.facts import Gap, Party, ProbeOutcome, Sweep, Way
+from analysis.facts import FlowTrial, Gap, Party, ProbeOutcome, Sweep, Way
 from analysis.plan import CLIENT, AllowedFlow
 from analysis.policy.judging.kept_out import judge_destinations, judge_other_ports, judge_strangers
 from analysis.policy.judging.let_in import (
@@ -143,6 +143,26 @@ def test_silence_over_udp_without_a_listener_proves_nothing():
 def test_a_packet_that_was_heard_got_through_even_if_the_answer_did_not():
     facts = change(enforcement(), "trials", between(stranger(EAST), role(EAST), SQL, None, Way.SPOOFED), heard=True)
     assert judged(judge_strangers, facts).outcome is Outcome.VIOLATED
+
+
+def test_who_gets_in_by_a_node_port_is_let_in():
+    facts = enforcement()
+    by_node = FlowTrial(stranger(EAST), role(EAST), "TCP", SQL, ProbeOutcome.OPEN, Way.NODE_PORT, heard=True)
+    verdict = judged(judge_strangers, replace(facts, trials=(*facts.trials, by_node)))
+    assert verdict.outcome is Outcome.VIOLATED
+    assert f"TCP {SQL} (node-port)" in verdict.observed
+
+
+def test_detours_that_nobody_could_try_are_told_and_leave_the_verdict_as_it_is():
+    gap = Gap(WEST, "ports of node n1", "from pods of east they lead to no pod", ("node-ports",))
+    for facts, told in (
+        (enforcement(), "no way by node ports was tried"),
+        (replace(enforcement(), gaps=(gap,)), "ports of node n1"),
+        (replace(enforcement(), ipv6=(WEST,)), "nothing was tried over IPv6"),
+    ):
+        verdict = judged(judge_strangers, facts)
+        assert verdict.outcome is Outcome.MET
+        assert any(told in warning for warning in verdict.warnings)
 
 
 def test_a_refusal_of_the_target_itself_shows_that_policy_let_it_through():
