@@ -82,6 +82,7 @@ class ClusterView:
 
     def __init__(self, world: World, cluster: str) -> None:
         self.cluster = cluster
+        self._world = world
         federated = world.options.federation
         pods = [each for each in world.endpoints if is_selectable(each) and (federated or each.cluster == cluster)]
         self.abroad = tuple(each for each in world.endpoints if is_selectable(each) and each.cluster != cluster)
@@ -127,6 +128,11 @@ class ClusterView:
                 except (ValueError, KeyError, TypeError, AttributeError) as error:  # of any shape a document can have
                     reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
                     self.refused.append((policy, reason))
+
+    @cached_property
+    def abroad_index(self) -> LabelIndex:
+        """The labels of the pods of other clusters, by their place in `abroad`."""
+        return LabelIndex([pod_labels(each, self._world) for each in self.abroad])
 
     def number(self, endpoint: Known) -> int | None:
         """The place of an endpoint in `known`, None for one that policies cannot select."""

@@ -43,7 +43,11 @@ class _DeadRules:
             self._units, self._refused = engine.index.units, engine.refused
         else:
             self._units, self._refused = read_policies(world, identities)
-        self._denials = [(unit, rule) for unit in self._units for rule in unit.rules if rule.deny]
+        self._denials: dict[tuple[str, Selector], list[Rule]] = {}
+        for unit in self._units:
+            for rule in (rule for rule in unit.rules if rule.deny):
+                self._denials.setdefault((unit.policy.cluster, unit.subject), []).append(rule)
+        self._denied: dict[tuple[str, Selector], list[Rule]] = {}
         self._met: dict[Selector, bool] = {}
 
     def found(self) -> Iterator[DeadRule]:
@@ -123,14 +127,25 @@ class _DeadRules:
         return next(
             (
                 denial.path
-                for other, denial in self._denials
+                for denial in self._denials_for(unit)
                 if denial.direction is rule.direction
-                and implies(unit.subject, other.subject)
-                and _within_peers(rule.peers, denial.peers)
                 and _within_ports(rule.ports, denial.ports)
+                and _within_peers(rule.peers, denial.peers)
             ),
             "",
         )
+
+    def _denials_for(self, unit: Unit) -> list[Rule]:
+        """The denials that hold for everybody whom the unit selects. A policy acts in its own cluster alone."""
+        key = unit.policy.cluster, unit.subject
+        if key not in self._denied:
+            self._denied[key] = [
+                denial
+                for (cluster, subject), denials in self._denials.items()
+                if cluster == unit.policy.cluster and implies(unit.subject, subject)
+                for denial in denials
+            ]
+        return self._denied[key]
 
     def _is_about_nobody(self, peers: Peers) -> bool:
         if peers.blocks or peers.unknown:

@@ -122,7 +122,13 @@ def conflict(selector: Selector) -> str:
 
 def implies(left: Selector, right: Selector) -> bool:
     """Whether all labels that satisfy `left` satisfy `right`."""
-    return all(conflict((*left, requirement.negation)) for requirement in right)
+    return all(_settles(left, requirement) for requirement in right) or bool(conflict(left))
+
+
+def _settles(selector: Selector, requirement: Requirement) -> bool:
+    """Whether what a selector says of that very label leaves nothing but what is required."""
+    of_key = [each for each in selector if each.key == requirement.key]
+    return requirement in of_key or bool(conflict((*of_key, requirement.negation)))
 
 
 def _choice(values: Iterable[str]) -> str:

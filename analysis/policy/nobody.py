@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.policy.calico_view import ClusterView
-from analysis.policy.endpoint_labels import pod_labels
+from analysis.policy.label_index import numbers_of
 from analysis.policy.model import World
 from analysis.policy.terms import And, Equal, Has, In, LabelTest, Not, Selector
 from analysis.words import count, listed
@@ -20,13 +20,14 @@ def why_nobody(view: ClusterView, world: World, selector: Selector, *, subjects:
         selector: what was looked for.
         subjects: it picks endpoints of the own cluster for a policy to act on, rather than peers of a rule.
     """
-    abroad = [endpoint for endpoint in view.abroad if selector.matches(pod_labels(endpoint, world))]
+    abroad = view.abroad_index.select(selector)
+    pods = count(abroad.bit_count(), "pod")
     if abroad and subjects:
-        return f"{count(len(abroad), 'pod')} of other clusters would match, and a policy acts in its own cluster alone"
+        return f"{pods} of other clusters would match, and a policy acts in its own cluster alone"
     if abroad and not world.options.federation:
-        where = listed(sorted({endpoint.cluster for endpoint in abroad}))
+        where = listed(sorted({view.abroad[number].cluster for number in numbers_of(abroad)}))
         return (
-            f"{count(len(abroad), 'pod')} of {where} would match, and this cluster knows no endpoints of others: that "
+            f"{pods} of {where} would match, and this cluster knows no endpoints of others: that "
             "takes federation, or network sets with these labels"
         )
     for test in _tests(selector):
