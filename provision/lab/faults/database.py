@@ -10,15 +10,13 @@ from typing import Any
 from analysis.plan import DatabasePlan
 from analysis.rootcause import Layer
 from provision.faults import Confirm, Control, Fault, Filter, Patch, Step
-from provision.lab.database.condition import members, pod_place, primary_region, rows_of, run_sql
+from provision.lab.database.condition import members, pod_place
 from provision.lab.faults.database_steps import (
-    RELOAD,
     Hung,
     PlainConsole,
     Reconfigured,
     Replication,
     StandbysTagged,
-    Statements,
 )
 from provision.lab.faults.steps import (
     object_is_gone,
@@ -56,8 +54,6 @@ def database_faults(lab: LabTopology) -> tuple[Fault, ...]:
         entrance_without_pods(plan, second),
         console_in_the_clear(lab, second),
         database_of_its_own(third),
-        clock_ahead(),
-        writes_refused(),
         synchronous_off(),
     )
 
@@ -241,46 +237,6 @@ def database_of_its_own(region: LabRegion) -> Fault:
         Reconfigured(region.name, lambda settings: settings.update(scope="alone"), anew=True),
         confirm=lambda control: len(members(control)) < len(control.plan.regions),
         follows=DOWN,
-    )
-
-
-def clock_ahead() -> Fault:
-    """The primary tells a time that is a second ahead; the clock of a lab is that of its machine, and cannot be set."""
-    user, schema = "root", "planted"
-    ahead = "CASE WHEN pg_is_in_recovery() THEN interval '0' ELSE interval '1 second' END"
-    return database_fault(
-        "database-clock-ahead",
-        "the primary's clock is ahead by a second",
-        "DB-FORM-022",
-        Statements(
-            "",
-            (
-                f"CREATE SCHEMA {schema}",
-                f"CREATE FUNCTION {schema}.clock_timestamp() RETURNS timestamptz LANGUAGE sql "
-                f"AS 'SELECT pg_catalog.clock_timestamp() + {ahead.replace(chr(39), chr(39) * 2)}'",
-                f"ALTER ROLE {user} IN DATABASE postgres SET search_path = {schema}, pg_catalog, public",
-            ),
-            (f"ALTER ROLE {user} IN DATABASE postgres RESET search_path", f"DROP SCHEMA {schema} CASCADE"),
-        ),
-        confirm=lambda control: (
-            rows_of(
-                run_sql(control, primary_region(control), "SELECT clock_timestamp() > pg_catalog.clock_timestamp()")
-            )
-            == [[True]]
-        ),
-    )
-
-
-def writes_refused() -> Fault:
-    """The primary takes no writes."""
-    setting = "default_transaction_read_only"
-    return database_fault(
-        "database-writes-refused",
-        "the database reads, and takes no writes",
-        "DB-FORM-012",
-        Statements("", (f"ALTER SYSTEM SET {setting} = on", RELOAD), (f"ALTER SYSTEM RESET {setting}", RELOAD)),
-        confirm=lambda _control: True,
-        follows=frozenset({"DB-FORM-011"}) | SURVIVAL,
     )
 
 

@@ -19,7 +19,6 @@ OF_THE_DATABASE = {
     "DB-FORM-005",
     "DB-FORM-006",
     "DB-FORM-007",
-    "DB-FORM-011",
     "DB-FORM-013",
 }
 UNPROVEN = {

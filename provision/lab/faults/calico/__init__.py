@@ -6,6 +6,7 @@ from provision.lab.faults.calico import addressing, control, mtu, policy, reacha
 from provision.lab.faults.calico.place import LAB
 from provision.lab.faults.cloud import cloud_faults
 from provision.lab.faults.database import database_faults
+from provision.lab.faults.database_answers import answer_faults
 from provision.lab.faults.dns import dns_faults
 from provision.lab.faults.formation import formation_faults
 from provision.lab.faults.partition import partition_faults
@@ -29,6 +30,7 @@ FAULTS = (
     *dns_faults(LAB),
     *tls_faults(LAB),
     *database_faults(LAB),
+    *answer_faults(),
     *survival_faults(LAB),
     *formation_faults(LAB),
 )
