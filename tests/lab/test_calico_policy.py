@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 from kubernetes import client, config
@@ -35,7 +38,12 @@ def becomes(at, east):
         return {place: at(place, "ping", "-c", "1", "-W", "1", target).returncode == 0 for place in places}
 
     def wait(**expected):
-        places = {"far": f"{SECOND}/demo-1-1", "near": f"{EAST}/demo-1-1", "other": f"{SECOND}/node-1"}
+        places = {
+            "far": f"{SECOND}/demo-1-1",
+            "near": f"{EAST}/demo-1-1",
+            "other": f"{SECOND}/node-1",
+            "host": f"{EAST}/node-1",
+        }
         wanted = {places[name]: answer for name, answer in expected.items()}
         attempts = Retrying(
             retry=retry_if_result(lambda found: found != wanted),
@@ -110,3 +118,61 @@ def test_a_misspelt_field_is_refused_or_lost_as_kubernetes_does_it(custom):
         custom.create_cluster_custom_object(GROUP, VERSION, POLICIES, body, field_validation="Strict")
     found = custom.create_cluster_custom_object(GROUP, VERSION, POLICIES, body, dry_run="All")
     assert found["spec"]["ingress"] == [FROM_DEMO]
+
+
+def test_a_pod_is_closed_from_its_first_packet_on(custom, east, at):
+    """Somebody calls its address all the while: what gets through before the rules are there would go on for good."""
+    api = client.CoreV1Api(east)
+    neighbour = api.read_namespaced_pod("demo-2-1", "default")
+    address = str(ip_address(neighbour.status.pod_ip) + 40)
+    spec = {
+        "nodeName": neighbour.spec.node_name,
+        "containers": [{"name": "pause", "image": neighbour.spec.containers[0].image}],
+        "terminationGracePeriodSeconds": 0,
+        "tolerations": [{"operator": "Exists"}],
+    }
+    metadata = {
+        "name": "newcomer",
+        "labels": {"app": "closed"},
+        "annotations": {"cni.projectcalico.org/ipAddrs": json.dumps([address])},
+    }
+    with policy(custom, selector='app == "closed"', ingress=[]), ThreadPoolExecutor() as pool:
+        calling = pool.submit(at, f"{EAST}/demo-1-1", "ping", "-q", "-i", "0.05", "-c", "100", "-W", "1", address)
+        api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
+        try:
+            called = calling.result()
+            assert api.read_namespaced_pod("newcomer", "default").status.pod_ip == address
+            assert " 0 received" in called.stdout
+        finally:
+            api.delete_namespaced_pod("newcomer", "default")
+
+
+@contextmanager
+def without_felix(east):
+    """No calico-node runs in the cluster: it is for nodes with a label that none has."""
+    daemon_sets, pods = client.AppsV1Api(east), client.CoreV1Api(east)
+
+    def for_nodes(**labels):
+        patch = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
+        daemon_sets.patch_namespaced_daemon_set("calico-node", "calico-system", patch)
+
+    def running():
+        return pods.list_namespaced_pod("calico-system", label_selector="k8s-app=calico-node").items
+
+    for_nodes(nowhere="yes")
+    try:
+        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(DEADLINE_S), wait=wait_fixed(0.1))(running)
+        yield
+    finally:
+        for_nodes(nowhere=None)
+
+
+def test_the_last_rules_go_on_while_no_felix_runs_and_the_next_one_follows_the_objects(custom, east, becomes):
+    with policy(custom, ingress=[FROM_DEMO]):
+        becomes(near=True, host=False)
+        with without_felix(east):
+            everybody = {"spec": {"ingress": [{"action": "Allow"}]}}
+            custom.patch_cluster_custom_object(GROUP, VERSION, POLICIES, "tried", everybody)
+            for _ in range(2):  # what other clusters are asked is routed by calico-node, too
+                becomes(near=True, host=False)
+        becomes(near=True, host=True)
