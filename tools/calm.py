@@ -1,9 +1,9 @@
-"""A pytest plugin for trials: leave out checks that disrupt, except those of one requirement.
+"""A pytest plugin for trials: leave out checks that disrupt, except those of one requirement, and areas that cost much.
 
 A check that restarts agents or makes outages costs as much as many others together, and says nothing of a fault that is
 seen without it. What is left out is written to the run's folder, so that nobody takes it for looked at.
 
-    pytest -p tools.calm --disruptive-of NET-ROUTE-021 suites/
+    pytest -p tools.calm --disruptive-of NET-ROUTE-021 --without NET-POL suites/
 """
 
 from __future__ import annotations
@@ -28,12 +28,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help="leave out checks that disrupt, except those of this requirement",
     )
+    parser.addoption("--without", metavar="AREA", action="append", default=[], help="leave out the checks of this area")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Set disruptive checks aside, and write down which."""
-    wanted = config.getoption("--disruptive-of")
-    aside = [item for item in items if item.get_closest_marker("disruptive") and requirement_of(item) != wanted]
+    """Set checks aside, and write down which."""
+    wanted, without = config.getoption("--disruptive-of"), {*config.getoption("--without")}
+
+    def is_aside(item: pytest.Item) -> bool:
+        requirement = requirement_of(item) or ""
+        disrupts = item.get_closest_marker("disruptive") is not None and requirement != wanted
+        return disrupts or requirement.rpartition("-")[0] in without
+
+    aside = [item for item in items if is_aside(item)]
     if aside:
         config.hook.pytest_deselected(items=aside)
         items[:] = [item for item in items if item not in aside]

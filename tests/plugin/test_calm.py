@@ -43,3 +43,10 @@ def test_nothing_disrupts_where_nothing_was_asked_for(project):
     assert project.run("-p", "tools.calm").ret == 0
     assert verdicts(project) == {"NET-POD-001": "met"}
     assert left_out(project) == ["NET-ROUTE-005", "NET-ROUTE-021"]
+
+
+def test_an_area_that_is_not_looked_at_is_left_out_as_a_whole(project):
+    project.suite(TWO_THAT_DISRUPT)
+    assert project.run("-p", "tools.calm", "--without", "NET-POD", "--disruptive-of", "NET-ROUTE-005").ret == 0
+    assert verdicts(project) == {"NET-ROUTE-005": "met"}
+    assert left_out(project) == ["NET-POD-001", "NET-ROUTE-021"]
