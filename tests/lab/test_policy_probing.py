@@ -30,7 +30,7 @@ def enforcement(placed):
 
 
 def test_what_must_pass_does_and_whatever_has_controls_does_not(enforcement):
-    assert {gap.parts for gap in enforcement.gaps} <= {("sctp",)}
+    assert {gap.parts for gap in enforcement.gaps} <= {("sctp",), ("node-ports",)}
     stopped = [trial for trial in enforcement.trials if trial.control is not None]
     assert {trial.outcome for trial in stopped} == {ProbeOutcome.DROPPED}
     assert {trial.control for trial in stopped} == {True}

@@ -73,7 +73,7 @@ def test_the_report_has_the_promised_shape(project):
     project.run()
     report = project.compliance
     assert set(report) == {"run", "environment", "counts", "requirements", "root_cause", "contradictions", "outages"}
-    assert set(report["run"]) == {"id", "start", "end", "commit", "exit", "instrument_retries"}
+    assert set(report["run"]) == {"id", "start", "end", "commit", "exit", "instrument_retries", "outages_apart"}
     assert report["environment"] == {
         "name": "double",
         "provider": "double",
