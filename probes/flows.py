@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from analysis.facts import FlowTrial, Gap, Participant, ProbeOutcome, Way
 from probes.client import AgentRun, Operation, column, run_agent
@@ -91,11 +91,13 @@ class Tried:
     Attributes:
         trials: one for each flow, in their order.
         unwell: sides whose own listeners did not answer them, before or after, or where nothing could be run.
+        deaf: sides that could not tell what their listeners had heard, and why.
     """
 
     trials: tuple[FlowTrial, ...]
     unwell: frozenset[int] = frozenset()
     gaps: tuple[Gap, ...] = ()
+    deaf: Mapping[int, str] = field(default_factory=dict)
 
 
 def try_flows(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow]) -> Tried:
@@ -104,7 +106,9 @@ def try_flows(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow]) -> Tried
     again = [
         place
         for place, (flow, trial) in enumerate(zip(flows, first.trials, strict=True))
-        if trial.control is False or (flow.must_pass and trial.outcome not in PASSED)
+        if trial.control is False
+        or (flow.must_pass and trial.outcome not in PASSED)
+        or (flow.target in first.deaf and trial.heard is None)
     ]
     if not again:
         return first
@@ -144,7 +148,9 @@ def _try_once(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow], *, timeo
         {flow: answer for number, plan in plans.items() for flow, answer in plan.read(place, runs[number])}
         for place in range(3)
     )
-    heard = _hear(mesh, sides, {flow.target for flow in flows if not flow.through})
+    told = _hear(mesh, sides, {flow.target for flow in flows if not flow.through})
+    heard = {number: seen for number, seen in told.items() if not isinstance(seen, ProbeError)}
+    deaf = {number: str(seen) for number, seen in told.items() if isinstance(seen, ProbeError)}
     passed = [{flow for flow, told in each.items() if _proves(flow, told.outcome)} for each in (before, after)]
     return Tried(
         trials=tuple(
@@ -157,7 +163,7 @@ def _try_once(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow], *, timeo
                 flow.way,
                 heard=_was_heard(sides, flow, answers[flow], heard.get(flow.target)),
                 control=all(set(flow.controls) <= each for each in passed) if flow.controls else None,
-                detail=": ".join(filter(None, (_way_in(flow), answers[flow].detail))),
+                detail=": ".join(filter(None, (_way_in(flow), answers[flow].detail, deaf.get(flow.target, "")))),
             )
             for flow in flows
         ),
@@ -171,12 +177,17 @@ def _try_once(mesh: Mesh, sides: Sequence[Side], flows: Sequence[Flow], *, timeo
             for number, told in runs.items()
             if isinstance(told, ProbeError)
         ),
+        deaf=deaf,
     )
 
 
 def _proves(control: Flow, outcome: ProbeOutcome) -> bool:
     """Whether a control has passed. Where none of ours listens, a refusal is the target's own word as well."""
     return outcome is ProbeOutcome.OPEN or (control.kind == "knock" and outcome is ProbeOutcome.REFUSED)
+
+
+_Heard: TypeAlias = Mapping[str, Mapping[str, int]]
+"""By protocol, what a listener saw come and how often."""
 
 
 @dataclass(frozen=True)
@@ -249,27 +260,24 @@ def _target(sides: Sequence[Side], flow: Flow) -> list[Any]:
     return [address, port, target.identity]
 
 
-def _hear(mesh: Mesh, sides: Sequence[Side], targets: Iterable[int]) -> dict[int, Mapping[str, Mapping[str, int]]]:
-    """What the listeners of these sides have heard since they were last asked, of all that can be."""
+def _hear(mesh: Mesh, sides: Sequence[Side], targets: Iterable[int]) -> dict[int, _Heard | ProbeError]:
+    """What the listeners of these sides have heard since they were last asked, or why it is not known."""
 
-    def ask(cluster: Cluster, number: int) -> Mapping[str, Mapping[str, int]]:
+    def ask(cluster: Cluster, number: int) -> _Heard:
         pod = sides[number].pod
         assert pod is not None
         operation: Operation = {"op": "account", "name": sides[number].doors}
         answer = run_agent(cluster, pod.namespace, pod.name, [operation], within=WITHIN).operations[0]
         if "error" in answer:
             raise ProbeError(answer["error"])
-        seen: Mapping[str, Mapping[str, int]] = answer["seen"]
+        seen: _Heard = answer["seen"]
         return seen
 
     asked = [number for number in targets if sides[number].doors and sides[number].pod]
-    told = mesh.each(asked, lambda number: sides[number].participant.region, ask)
-    return {number: seen for number, seen in told if not isinstance(seen, ProbeError)}
+    return dict(mesh.each(asked, lambda number: sides[number].participant.region, ask))
 
 
-def _was_heard(
-    sides: Sequence[Side], flow: Flow, answer: _Answer, seen: Mapping[str, Mapping[str, int]] | None
-) -> bool | None:
+def _was_heard(sides: Sequence[Side], flow: Flow, answer: _Answer, seen: _Heard | None) -> bool | None:
     """Whether the listener that the flow was for saw it come; None where there is none, or it cannot be asked."""
     protocol = PROTOCOLS[flow.kind]
     if (protocol, flow.port) not in sides[flow.target].participant.listening:

@@ -65,7 +65,9 @@ class Tried:
         if trial.outcome is ProbeOutcome.PROHIBITED:
             return ""
         if self.listened and trial.heard is None:
-            return "the listener could not be asked whether it had heard anything"
+            return (
+                f"the listener could not be asked whether it had heard anything: {trial.detail or 'no reason was kept'}"
+            )
         if not self.listened and trial.protocol not in ANSWERING:
             return "nobody listened there, and silence is no denial"
         return ""
