@@ -130,7 +130,10 @@ def _run(request: dict[str, Any]) -> None:
     """Be a run of pytest: this never returns."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except FileNotFoundError:  # whoever asked is gone, and has cleared up
+        os._exit(3)
     for here, there in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(here, there)
     import pytest
@@ -156,9 +159,9 @@ def _import_everything() -> None:
 
 
 def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    os.write(sys.stdout.fileno(), json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    serve()
+    with suppress(BrokenPipeError):  # whoever asked is gone
+        serve()
