@@ -19,9 +19,9 @@ from analysis.facts import Gap, Party
 from analysis.fleet import Fleet
 from analysis.plan import CLIENT, DATABASE, PolicyPlan
 from probes import deploy
-from probes.client import Operation, run_agent
 from probes.cluster import Cluster, KubeObject
 from probes.deploy import ProbePod, ProbeSet
+from probes.doors import open_doors
 from probes.errors import ApiError, ProbeError
 from probes.mesh import Mesh
 from probes.node_ports import SELECTED, NodePorts, open_node_ports
@@ -31,6 +31,9 @@ NODE_PORTS = "node-ports"
 
 PART = "policy"
 """What the label `meshproof/probe` of these pods says."""
+
+DOORS = "doors"
+"""What a pod's doors are asked by, behind its name."""
 
 LIFE = timedelta(minutes=15)
 READY_WITHIN = timedelta(seconds=60)
@@ -69,7 +72,7 @@ class Actor:
     @property
     def doors_name(self) -> str:
         """What the listeners behind its doors are addressed by, besides those that a probe pod has anyway."""
-        return f"{self.pod.name}-doors"
+        return f"{self.pod.name}-{DOORS}"
 
 
 @dataclass(frozen=True)
@@ -277,20 +280,5 @@ def _open_in_new(
 
 def _open(cluster: Cluster, pod: ProbePod, ports: Sequence[int]) -> tuple[tuple[str, int], ...]:
     """Open the doors on these ports, of all protocols; those that are open. Raises ProbeError."""
-    operation: Operation = {
-        "op": "doors",
-        "name": f"{pod.name}-doors",
-        "identity": pod.identity,
-        "address": str(pod.address),
-        "tcp": list(ports),
-        "udp": list(ports),
-        "sctp": list(ports),
-        "life": LIFE.total_seconds(),
-    }
-    answer = run_agent(cluster, pod.namespace, pod.name, [operation], within=DOORS_WITHIN).operations[0]
-    if "error" in answer:
-        raise ProbeError(f"{pod.identity}: {answer['error']}")
-    doors = tuple((kind.upper(), port) for kind in ("tcp", "udp", "sctp") for port in answer["ports"][kind])
-    if not any(protocol == "TCP" for protocol, _ in doors):
-        raise ProbeError(f"{pod.identity}: no listener could be started: {next(iter(answer['failed'].values()), '')}")
-    return doors
+    by_protocol = dict.fromkeys(("tcp", "udp", "sctp"), ports)
+    return open_doors(cluster, pod, DOORS, by_protocol, life=LIFE, within=DOORS_WITHIN)

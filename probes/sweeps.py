@@ -17,6 +17,7 @@ from analysis.facts import Gap, Party, Sweep
 from analysis.plan import DATABASE
 from probes.client import Operation, column, run_agent
 from probes.cluster import Cluster
+from probes.doors import open_doors
 from probes.errors import ProbeError
 from probes.flows import PASSED, Side
 from probes.mesh import Mesh
@@ -30,7 +31,7 @@ SAMPLE = 1_500
 UDP_SAMPLE = 96
 UDP_TRIES = 2
 LAST = (1 << 16) - 1
-LIFE_S = 120.0
+LIFE = timedelta(minutes=2)
 WITHIN = timedelta(seconds=90)
 """All ports take 6 s where nothing else goes on."""
 
@@ -94,20 +95,8 @@ def _region(scene: Scene, place: int) -> str:
 
 def _open(cluster: Cluster, side: Side, ports: Sequence[int]) -> tuple[int, ...]:
     """Open UDP doors; those that are open. Raises ProbeError."""
-    pod = side.pod
-    assert pod is not None
-    operation: Operation = {
-        "op": "doors",
-        "name": f"{pod.name}-swept",
-        "identity": pod.identity,
-        "address": str(pod.address),
-        "udp": list(ports),
-        "life": LIFE_S,
-    }
-    answer = run_agent(cluster, pod.namespace, pod.name, [operation], within=WITHIN).operations[0]
-    if "error" in answer:
-        raise ProbeError(f"{pod.identity}: {answer['error']}")
-    return tuple(answer["ports"]["udp"])
+    assert side.pod is not None
+    return tuple(port for _, port in open_doors(cluster, side.pod, "swept", {"udp": ports}, life=LIFE, within=WITHIN))
 
 
 def _doors(told: tuple[int, ...] | ProbeError) -> tuple[int, ...]:
