@@ -15,7 +15,7 @@ from analysis.words import count, gap_findings, listed, name_nodes, node_gap, qu
 
 RECOMMENDED_REFLECTORS = 2
 
-# What a daemon's last error means to an engineer, most specific first; BIRD's words (cni-outputs 1.3).
+# What a daemon's last error means to an engineer, most specific first; in BIRD's words.
 _CAUSES = (
     ("Bad peer AS", "the two ends disagree about an AS number"),
     ("Authentication failure", "the two ends have different passwords"),

@@ -129,7 +129,7 @@ def _api_service(region: LabRegion) -> list[KubeObject]:
 
 
 def _dns(topology: LabTopology, region: LabRegion) -> list[KubeObject]:
-    """CoreDNS as kubeadm and k3s leave it, with a server block for each other region's zone (environment.md 3.6).
+    """CoreDNS as kubeadm and k3s leave it, with a server block for each other region's zone.
 
     Where ClusterIPs mean something in their own cluster only, the other clusters come in by a port of every node.
     """

@@ -1,7 +1,8 @@
 """The lab as numbers and names: which regions, routers, nodes and addresses a lab of a given profile and size has.
 
 Pure arithmetic, shared by everything that builds, feeds or breaks the lab. The figures of the first three regions
-are those of the published environments (environment.md 1.1 and 1.2, 1.4 and 1.5); further regions continue the series.
+are those of two published environments, tigera-solutions/calico-cockroachdb-service-federation on AWS and
+cockroachlabs-field/cockroachdb-multiregion-k3s-ciliumcni-azure; further regions continue the series.
 """
 
 from __future__ import annotations

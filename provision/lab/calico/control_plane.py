@@ -1,6 +1,6 @@
 """Calico's control plane in a new cluster: the operator's objects, Typha and kube-controllers, and their rights.
 
-Names are those that the Tigera operator gives (cni-outputs.md 2.6). What is not here does not run in the lab: the
+Names are those that the Tigera operator gives. What is not here does not run in the lab: the
 operator, kube-controllers' other controllers and the aggregated API server; there is no APIServer object either.
 """
 

@@ -1,6 +1,6 @@
 """What the clusters of a mesh are given to trust each other by: the BGP password, and federation's kubeconfigs.
 
-Made once for a lab, because every cluster's objects hold something of the others' (environment.md 3.4).
+Made once for a lab, because every cluster's objects hold something of the others'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Calico's side of a new cluster: the kinds it registers, and the objects of the published environment.
 
-Names and fields are those of environment.md 3.2 and 3.3, with VXLAN in the place of IPIP.
+Names and fields are those of tigera-solutions/calico-cockroachdb-service-federation, with VXLAN in the place of IPIP.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Typha of one cluster: the part that federates it with others, as Calico Enterprise has it.
 
-Open-source Calico has no federation; here it is played with its published surface (environment.md 3.4). For every
+Open-source Calico has no federation; here it is played with its published surface. For every
 RemoteClusterConfiguration Typha takes the kubeconfig in the Secret that it names, connects to that cluster's API server
 from its own node, through the VPCs' routers, lists and watches what is federated, and says in its log how that stands.
 

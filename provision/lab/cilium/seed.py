@@ -1,6 +1,6 @@
 """Cilium's side of a new cluster: the kinds it registers, its settings, its nodes, and what runs of it.
 
-Names and fields are those of environment.md 3.5 and cni-outputs.md 3.5 to 3.7, as the chart of 1.16 writes them. The
+Names and fields are those that the chart of Cilium 1.16 writes for clusters in a mesh. The
 Secrets are made with the mesh's certificates, in `provision.lab.cilium.pki`.
 """
 

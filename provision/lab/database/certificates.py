@@ -1,4 +1,4 @@
-"""The database's certificates, and the Secrets by which its pods have them (environment.md 3.7).
+"""The database's certificates, and the Secrets by which its pods have them.
 
 All regions trust one authority, whose key stays in the lab's own folder and is in no cluster. The stand-in's store has
 an authority of its own: who holds a certificate of the database cannot write there.

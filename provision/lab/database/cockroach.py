@@ -1,4 +1,4 @@
-"""CockroachDB itself, where its program is given: the container of its published manifests (environment.md 3.8).
+"""CockroachDB itself, where its program is given: the container of its published manifests.
 
 Its image brings nothing but the program, at the place where the vendor's has it.
 """

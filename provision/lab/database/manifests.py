@@ -1,4 +1,6 @@
-"""The database's place in a cluster: the pods and Services of its published manifests (environment.md 3.8).
+"""The database's place in a cluster: the pods and Services of its published manifests.
+
+They are in cockroachdb/cockroach, `cloud/kubernetes/multiregion`.
 
 Where nobody has asked for the database, its pods do nothing but have names and addresses: they are what DNS, routes and
 policy are checked with.

@@ -1,6 +1,6 @@
 """What the database's manifests bring besides its pods and Services: an account, its rights, a disruption budget.
 
-As published (environment.md 3.8), but that bindings name the namespace that the account is in, and that the budget is
+As published in cockroachdb/cockroach, `cloud/kubernetes/multiregion`, but that bindings name the namespace that the account is in, and that the budget is
 of `policy/v1`.
 """
 

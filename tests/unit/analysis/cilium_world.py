@@ -68,7 +68,7 @@ def cluster(region: str) -> str:
 
 
 def plan(nodes: int = 3) -> Plan:
-    """The plan of the published environment (environment.md 1.4 and 1.5)."""
+    """The plan of the published environment on Azure."""
     return Plan(
         name="demo",
         profile="azure-cilium",
