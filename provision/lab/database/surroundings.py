@@ -1,7 +1,7 @@
 """What the database's manifests bring besides its pods and Services: an account, its rights, a disruption budget.
 
-As published in cockroachdb/cockroach, `cloud/kubernetes/multiregion`, but that bindings name the namespace that the account is in, and that the budget is
-of `policy/v1`.
+As published in cockroachdb/cockroach, `cloud/kubernetes/multiregion`, but that bindings name the namespace that the
+account is in, and that the budget is of `policy/v1`.
 """
 
 from __future__ import annotations
