@@ -25,6 +25,7 @@ from provision.lab.cloud import (
     rule_text,
     security_group,
 )
+from provision.lab.faults.policy import DENIALS
 from provision.lab.faults.shared import MESH_PATHS
 from provision.lab.faults.steps import kernel_routes, object_says
 from provision.lab.topology import AZURE, CILIUM_PORT, INTERNET, LabRegion, LabTopology
@@ -58,11 +59,14 @@ SEVERED = OVERLAY_SEVERED | {
     "MESH-CP-004",
     "MESH-CP-006",
     "MESH-CP-012",
+    "NET-POL-016",
 }
-"""What is lost when no packets at all do."""
+"""What is lost when no packets at all do: engines of policy no longer hear of the other cluster's pods either."""
 
-NEIGHBOURS_SEVERED = frozenset(
+NEIGHBOURS_SEVERED = DENIALS | frozenset(
     {
+        "NET-POL-008",
+        "NET-POL-012",
         "NET-ROUTE-013",
         "NET-POD-006",
         "NET-POD-008",
