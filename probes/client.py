@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from importlib.util import MAGIC_NUMBER
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from probes.agent_bundle import agent_source
 from probes.cluster import Answer, Completed
 from probes.errors import AgentCrashed, ExecFailed
 
@@ -116,7 +116,7 @@ class AgentRun:
 @cache
 def agent_program() -> bytes:
     """What BOOT reads: the byte code's version, the byte code, the source."""
-    source = (Path(__file__).parent / "agent.py").read_bytes()
+    source = agent_source().encode()
     code = marshal.dumps(compile(source, "<agent>", "exec"))
     return framed(MAGIC_NUMBER) + framed(code) + framed(source)
 
@@ -140,7 +140,7 @@ def run_agent(
         cluster: where the pod is.
         namespace: the pod's.
         pod: its name.
-        operations: what to do, as probes/agent.py describes it.
+        operations: what to do, as probes/agent describes it.
         within: time for the operations; what is unfinished then is inconclusive.
         control: address, port and identity of a listener that must answer before and after.
         hear: told each piece of what the agent says meanwhile; what it gives back is said to the agent.

@@ -154,7 +154,7 @@ def _import_everything() -> None:
     for name in PACKAGES:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not module.name.endswith((".agent", "__main__")):
+            if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
 
 

@@ -151,7 +151,7 @@ def test_a_file_that_is_no_proof_is_named(tmp_path: Path) -> None:
 
 def test_code_that_is_in_no_commit_makes_another_revision(tmp_path: Path) -> None:
     (tmp_path / "probes").mkdir()
-    module = tmp_path / "probes" / "agent.py"
+    module = tmp_path / "probes" / "client.py"
     module.write_text("before")
     before = proof.revision_of(tmp_path)
     (tmp_path / "README.md").write_text("no code")

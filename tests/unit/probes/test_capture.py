@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.plan import Encapsulation
-from probes.agent import attach_filter
+from probes.agent.wire import attach_filter
 from probes.capture import SNAP_BYTES, capture_filter, dissect, pcap
 from probes.handmade import IP_IN_IP, UDP, datagram, internet_checksum, wrapped
 
