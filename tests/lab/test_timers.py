@@ -22,7 +22,7 @@ from provision.provider import NoProgress
 PROJECT = Path(__file__).parents[2]
 DEADLINE_S = 20
 SYSTEM, REFLECTOR = "calico-system", "us-east-1-node-1"
-ITS_PEER, OBSERVER = "us-east-2/node-1", "us-east-2/node-2"
+ITSELF, ITS_PEER, OBSERVER = "us-east-1/node-1", "us-east-2/node-1", "us-east-2/node-2"
 THE_REFLECTORS = ip_network("192.168.0.0/18")
 BEFORE, AFTER = "203.0.113.0/25", "203.0.113.128/25"
 
@@ -130,8 +130,9 @@ def test_the_timers_asked_for_are_what_the_daemons_have_agreed_on(timed):
     assert (hold, restart) == {Timers.CALICO: ("240", "120"), Timers.FAST: ("3", "5")}[timed.timers]
 
 
-def test_routes_outlast_a_restart_of_calico_node(timed, tmp_path):
-    with timed.watched(OBSERVER, tmp_path / "routes") as changes:
+@pytest.mark.parametrize("place", [OBSERVER, ITSELF])
+def test_routes_outlast_a_restart_of_calico_node(timed, place, tmp_path):
+    with timed.watched(place, tmp_path / "routes") as changes:
         timed.restart_agent()
     assert not [line for line in changes if line.startswith("Deleted 192.168.")], changes
 

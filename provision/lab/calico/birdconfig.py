@@ -244,6 +244,7 @@ def _kernel() -> str:
 protocol kernel kernel1 {{
   learn;
   persist;
+  graceful restart;
   scan time 2;
   merge paths on;
   ipv4 {{
