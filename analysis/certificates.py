@@ -274,7 +274,7 @@ def judge_validity(plan: Plan, tls: Tls) -> Verdict:
 
 
 def planned_names(plan: Plan, region: str) -> tuple[str, ...]:
-    """The DNS names of a region's nodes, the address 127.0.0.1 apart (environment.md, 3.7)."""
+    """The DNS names of a region's nodes, the address 127.0.0.1 apart."""
     database = plan.database or DatabasePlan()
     namespace = database.namespace(region)
     tails = ("", f".{namespace}", f".{namespace}.svc.cluster.local")

@@ -1,7 +1,7 @@
 """One operation of one client: what was asked, what came of it, and when.
 
 The vocabulary is Jepsen's, in words: an operation is `OK` (acknowledged), `FAILED` (certainly without effect) or
-`UNKNOWN` (it may have taken effect, then or later). Only what is certain counts as failed (database.md, section 4).
+`UNKNOWN` (it may have taken effect, then or later). Only what is certain counts as failed.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ APPLIED = {"XXA00": "committed, though a change of schema failed"}
 UNIQUE_VIOLATION = "23505"
 AMBIGUOUS = re.compile(r"result is ambiguous", re.I)
 UNREPLICATED = re.compile(r"cancell?ing (the )?wait for synchronous replication|already committed locally", re.I)
-"""A warning with which PostgreSQL acknowledges what it has not replicated (database.md, 9.5)."""
+"""A warning with which PostgreSQL acknowledges what it has not replicated."""
 
 
 def result_of(

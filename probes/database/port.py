@@ -1,4 +1,4 @@
-"""The port: what is asked of a database, whichever engine it is (database.md, section 10).
+"""The port: what is asked of a database, whichever engine it is.
 
 An adapter knows the statements and endpoints of its engine and translates what they say into facts. It judges nothing.
 Sessions are opened from a region: the connection begins in a probe pod there (or at an address that the environment

@@ -1,7 +1,7 @@
 """One client's connection in PostgreSQL's protocol, for both engines: TLS, its own deadline, what comes of it.
 
 A deadline closes the socket. It never asks the server to cancel anything: PostgreSQL answers a cancelled wait for
-replication with success (database.md, 9.5), and such a success is none.
+replication with success, and such a success is none.
 """
 
 from __future__ import annotations

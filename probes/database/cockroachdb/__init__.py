@@ -1,4 +1,4 @@
-"""CockroachDB: what is asked of it, release by release, and the facts in its answers (database.md, sections 1 to 3)."""
+"""CockroachDB: what is asked of it, release by release, and the facts in its answers."""
 
 from probes.database.cockroachdb.adapter import CockroachDB, connect
 

@@ -47,7 +47,7 @@ TRIAL = "meshproof_goal"
 PAST = "AS OF SYSTEM TIME follower_read_timestamp()"
 
 LIMITS = Limits(failover=timedelta(seconds=30), settle=timedelta(minutes=15), give_up=timedelta(seconds=10))
-"""Computed and published figures are in database.md, 3.2 to 3.4: 3 to 20 s, by release and kind of loss."""
+"""Losses have been seen to take 3 to 20 s, by release and kind."""
 
 CROSSING = "crossing"
 """The register by which one region's writes are read in the others."""

@@ -1,4 +1,4 @@
-"""What is asked over HTTPS, at each pod's console port (database.md, section 2).
+"""What is asked over HTTPS, at each pod's console port.
 
 Health and metrics need no login: they tell the truth also when the database has lost its quorum, and nobody gets in.
 """

@@ -1,4 +1,4 @@
-"""Which release of CockroachDB answers, and what that release lets a client read (database.md, section 0)."""
+"""Which release of CockroachDB answers, and what that release lets a client read."""
 
 from __future__ import annotations
 

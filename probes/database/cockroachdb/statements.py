@@ -1,4 +1,4 @@
-"""What is asked in SQL, release by release, and the facts in the rows (database.md, sections 1 and 6).
+"""What is asked in SQL, release by release, and the facts in the rows.
 
 `SHOW` statements come first: they work where the internal tables are shut. Store numbers are never taken for node
 numbers: localities are told with the replicas, and `kv_store_status` tells whose a store is.

@@ -1,4 +1,4 @@
-"""What Patroni tells over its REST API, and what that means (database.md, 9.4)."""
+"""What Patroni tells over its REST API, and what that means."""
 
 from __future__ import annotations
 

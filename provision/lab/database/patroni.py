@@ -1,4 +1,4 @@
-"""Patroni's configuration of one member of the stand-in (database.md, section 9)."""
+"""Patroni's configuration of one member of the stand-in."""
 
 from __future__ import annotations
 

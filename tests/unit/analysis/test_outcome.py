@@ -1,4 +1,4 @@
-"""How an operation ended, error by error (database.md, section 4)."""
+"""How an operation ended, error by error."""
 
 import pytest
 

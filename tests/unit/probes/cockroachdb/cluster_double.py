@@ -1,4 +1,4 @@
-"""A CockroachDB cluster that is only answers: rows and pages as releases 22.2 to 26.1 shape them (database.md, 0 to 2).
+"""A CockroachDB cluster that is only answers: rows and pages as releases 22.2 to 26.1 shape them.
 
 Its state is what tests change; `answer` is what a node says in SQL, `page` what it says over HTTPS.
 """
