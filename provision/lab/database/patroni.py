@@ -134,6 +134,10 @@ def _replication(timers: DatabaseTimers) -> dict[str, Any]:
         "synchronous_node_count": 1,
         "postgresql": {
             "use_pg_rewind": True,
+            # A member that cannot be wound back to where the primary parted from it is copied from the primary: else
+            # it would fail to start for good. What it alone had was acknowledged to nobody.
+            "remove_data_directory_on_rewind_failure": True,
+            "remove_data_directory_on_diverged_timelines": True,
             "use_slots": True,
             "parameters": {
                 "max_connections": 100,
