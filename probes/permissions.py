@@ -197,6 +197,7 @@ def database_disruption_rules(namespace: str) -> tuple[Rule, ...]:
     return (
         Rule("delete", "", "pods", namespace, "to recreate a database pod (--allow-disruption)"),
         Rule("watch", "", "pods", namespace, "to see when and how a database pod ends (--allow-disruption)"),
+        Rule("get", "", "pods/log", namespace, "to keep what one said that does not come back (--allow-disruption)"),
         *(Rule(verb, "apps", "statefulsets/scale", namespace, scale) for verb in ("get", "update")),
     )
 

@@ -60,7 +60,7 @@ def judge_rejoin(plan: Plan, outages: Sequence[Outage]) -> Verdict:
         gaps=gaps,
         what="returns",
         summary=f"whole again after {max(times, default=0.0):.1f} s at most, {count(len(times), 'time')}",
-        remedy="look at the log of the database pods of that region: what do they wait for?",
+        remedy="read what the database pods of that region said last (histories/): what do they wait for?",
         warnings=warnings,
     )
 
