@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import _socket as socket
 import errno
 import struct
 import time
 from typing import Any
 
-from probes.agent.outcomes import DROPPED, OPEN, outcome_of_errno
 from probes.agent.postgres import PG_TLS_REQUEST, log_in
-from probes.agent.sockets import connect
-from probes.agent.tls import listen_for, secure
+from probes.agent.tls import listen_for, reach, secure
 
 
 def enter(operation: dict[str, Any], end: float) -> dict[str, Any]:
@@ -48,14 +45,9 @@ def try_entrance(target: dict[str, Any], timeout: float, end: float) -> dict[str
 
     chain: list[bytes] = []
     timeout = max(0.001, min(timeout, end - time.monotonic()))
-    try:
-        sock = connect(target["address"], target["port"], timeout)
-    except socket.timeout:
-        return {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
-    except OSError as error:
-        outcome, detail = outcome_of_errno(error.errno or 0)
-        return {"outcome": outcome, "detail": detail}
-    answer: dict[str, Any] = {"outcome": OPEN}
+    sock, answer = reach(target, timeout)
+    if sock is None:
+        return answer
     try:
         if target.get("upgrade"):
             sock.sendall(struct.pack("!ii", 8, PG_TLS_REQUEST))

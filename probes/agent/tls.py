@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from probes.agent.outcomes import DROPPED, OPEN, outcome_of_errno
-from probes.agent.sockets import connect
+from probes.agent.sockets import Socket, connect
 
 TLS_CERTIFICATE = 11  # type of the handshake message (RFC 5246, 7.4.2; RFC 8446, 4.4.2)
 
@@ -31,6 +31,17 @@ def tls(operation: dict[str, Any], end: float) -> dict[str, Any]:
     return {"targets": answers}
 
 
+def reach(target: dict[str, Any], timeout: float) -> tuple[Socket | None, dict[str, Any]]:
+    """A connection to a target, None where none comes about; and what came of it."""
+    try:
+        return connect(target["address"], target["port"], timeout), {"outcome": OPEN}
+    except socket.timeout:
+        return None, {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
+    except OSError as error:
+        outcome, detail = outcome_of_errno(error.errno or 0)
+        return None, {"outcome": outcome, "detail": detail}
+
+
 def handshake(target: dict[str, Any], timeout: float, patience: float, end: float) -> dict[str, Any]:
     """Connect, agree on TLS, listen, speak, listen.
 
@@ -41,17 +52,11 @@ def handshake(target: dict[str, Any], timeout: float, patience: float, end: floa
     import base64
     import ssl
 
-    answer: dict[str, Any] = {}
     certificates: list[bytes] = []
     timeout = max(0.001, min(timeout, end - time.monotonic()))
-    try:
-        sock = connect(target["address"], target["port"], timeout)
-    except socket.timeout:
-        return {"outcome": DROPPED, "detail": "no answer within %g s" % timeout}
-    except OSError as error:
-        outcome, detail = outcome_of_errno(error.errno or 0)
-        return {"outcome": outcome, "detail": detail}
-    answer["outcome"] = OPEN
+    sock, answer = reach(target, timeout)
+    if sock is None:
+        return answer
     try:
         if not target.get("plain"):
             sock = secure(sock, target, certificates)
