@@ -113,7 +113,7 @@ class SuiteServer:
 def serve() -> None:
     """Answer requests until there are no more."""
     sys.path.insert(0, str(ROOT))
-    _import_everything()
+    _prepare()
     gc.collect()
     gc.freeze()  # what was imported is never looked at again, nor copied into every run for that
     for line in sys.stdin:
@@ -148,7 +148,8 @@ def _run(request: dict[str, Any]) -> None:
     os._exit(code)
 
 
-def _import_everything() -> None:
+def _prepare() -> None:
+    """Import everything, and make what pods are sent: each run would do it again."""
     for name in LIBRARIES:
         importlib.import_module(name)
     for name in PACKAGES:
@@ -156,6 +157,9 @@ def _import_everything() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    from probes.client import agent_program
+
+    agent_program()
 
 
 def _say(answer: dict[str, Any]) -> None:

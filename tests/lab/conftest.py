@@ -6,10 +6,15 @@ With --kube-assets (or KUBEBUILDER_ASSETS) its tests run twice: on our own API s
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from kubernetes import client
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from analysis.facts import COCKROACHDB
 from provision.lab import state
@@ -130,3 +135,57 @@ def at_cilium(cilium_lab, provision):
         return provision("exec", cilium_lab.state.name, place, "--", *command, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ping_newcomer():
+    """Ping the address of a pod while it is made, with the label `app: closed`; its address as planned, and as it is.
+
+    `annotations` tells what gives a pod that address; `ping` runs the command where it is pinged from.
+    """
+
+    def run(api, annotations, ping):
+        neighbour = api.read_namespaced_pod("demo-2-1", "default")
+        address = str(ip_address(neighbour.status.pod_ip) + 40)
+        spec = {
+            "nodeName": neighbour.spec.node_name,
+            "containers": [{"name": "pause", "image": neighbour.spec.containers[0].image}],
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+        }
+        metadata = {"name": "newcomer", "labels": {"app": "closed"}, "annotations": annotations(address)}
+        with ThreadPoolExecutor() as pool:
+            pinging = pool.submit(ping, "ping", "-q", "-i", "0.05", "-c", "100", "-W", "1", address)
+            api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
+            try:
+                pinged = pinging.result()
+                return address, api.read_namespaced_pod("newcomer", "default").status.pod_ip, pinged.stdout
+            finally:
+                api.delete_namespaced_pod("newcomer", "default")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def without_daemons():
+    """While it lasts, no pod of a DaemonSet runs in the cluster: it is for nodes with a label that none has."""
+
+    @contextmanager
+    def away(api_client, namespace, name, selector, deadline_s):
+        daemon_sets, pods = client.AppsV1Api(api_client), client.CoreV1Api(api_client)
+
+        def for_nodes(**labels):
+            patch = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
+            daemon_sets.patch_namespaced_daemon_set(name, namespace, patch)
+
+        def running():
+            return pods.list_namespaced_pod(namespace, label_selector=selector).items
+
+        for_nodes(nowhere="yes")
+        try:
+            Retrying(retry=retry_if_result(bool), stop=stop_after_delay(deadline_s), wait=wait_fixed(0.1))(running)
+            yield
+        finally:
+            for_nodes(nowhere=None)
+
+    return away

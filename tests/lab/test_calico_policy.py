@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import ip_address
+from functools import partial
 
 import pytest
 from kubernetes import client, config
@@ -120,57 +119,24 @@ def test_a_misspelt_field_is_refused_or_lost_as_kubernetes_does_it(custom):
     assert found["spec"]["ingress"] == [FROM_DEMO]
 
 
-def test_a_pod_is_closed_from_its_first_packet_on(custom, east, at):
+def test_a_pod_is_closed_from_its_first_packet_on(custom, east, at, ping_newcomer):
     """Somebody calls its address all the while: what gets through before the rules are there would go on for good."""
-    api = client.CoreV1Api(east)
-    neighbour = api.read_namespaced_pod("demo-2-1", "default")
-    address = str(ip_address(neighbour.status.pod_ip) + 40)
-    spec = {
-        "nodeName": neighbour.spec.node_name,
-        "containers": [{"name": "pause", "image": neighbour.spec.containers[0].image}],
-        "terminationGracePeriodSeconds": 0,
-        "tolerations": [{"operator": "Exists"}],
-    }
-    metadata = {
-        "name": "newcomer",
-        "labels": {"app": "closed"},
-        "annotations": {"cni.projectcalico.org/ipAddrs": json.dumps([address])},
-    }
-    with policy(custom, selector='app == "closed"', ingress=[]), ThreadPoolExecutor() as pool:
-        calling = pool.submit(at, f"{EAST}/demo-1-1", "ping", "-q", "-i", "0.05", "-c", "100", "-W", "1", address)
-        api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
-        try:
-            called = calling.result()
-            assert api.read_namespaced_pod("newcomer", "default").status.pod_ip == address
-            assert " 0 received" in called.stdout
-        finally:
-            api.delete_namespaced_pod("newcomer", "default")
+
+    def at_address(address):
+        return {"cni.projectcalico.org/ipAddrs": json.dumps([address])}
+
+    with policy(custom, selector='app == "closed"', ingress=[]):
+        planned, given, said = ping_newcomer(client.CoreV1Api(east), at_address, partial(at, f"{EAST}/demo-1-1"))
+    assert given == planned
+    assert " 0 received" in said
 
 
-@contextmanager
-def without_felix(east):
-    """No calico-node runs in the cluster: it is for nodes with a label that none has."""
-    daemon_sets, pods = client.AppsV1Api(east), client.CoreV1Api(east)
-
-    def for_nodes(**labels):
-        patch = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
-        daemon_sets.patch_namespaced_daemon_set("calico-node", "calico-system", patch)
-
-    def running():
-        return pods.list_namespaced_pod("calico-system", label_selector="k8s-app=calico-node").items
-
-    for_nodes(nowhere="yes")
-    try:
-        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(DEADLINE_S), wait=wait_fixed(0.1))(running)
-        yield
-    finally:
-        for_nodes(nowhere=None)
-
-
-def test_the_last_rules_go_on_while_no_felix_runs_and_the_next_one_follows_the_objects(custom, east, becomes):
+def test_the_last_rules_go_on_while_no_felix_runs_and_the_next_one_follows_the_objects(
+    custom, east, becomes, without_daemons
+):
     with policy(custom, ingress=[FROM_DEMO]):
         becomes(near=True, host=False)
-        with without_felix(east):
+        with without_daemons(east, "calico-system", "calico-node", "k8s-app=calico-node", DEADLINE_S):
             everybody = {"spec": {"ingress": [{"action": "Allow"}]}}
             custom.patch_cluster_custom_object(GROUP, VERSION, POLICIES, "tried", everybody)
             for _ in range(2):  # what other clusters are asked is routed by calico-node, too

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import ip_address
+from functools import partial
 
 import pytest
 from kubernetes import client, config
@@ -137,55 +136,23 @@ def test_a_misspelt_field_is_refused_or_lost_as_kubernetes_does_it(east):
     assert found["spec"]["egress"] == [{}]
 
 
-def test_a_pod_is_closed_from_its_first_packet_on(at_cilium, east):
+def test_a_pod_is_closed_from_its_first_packet_on(at_cilium, east, ping_newcomer):
     """Somebody calls its address all the while: what gets through before the rules are there would go on for good."""
-    api = client.CoreV1Api(east)
-    neighbour = api.read_namespaced_pod("demo-2-1", "default")
-    address = str(ip_address(neighbour.status.pod_ip) + 40)
-    spec = {
-        "nodeName": neighbour.spec.node_name,
-        "containers": [{"name": "pause", "image": neighbour.spec.containers[0].image}],
-        "terminationGracePeriodSeconds": 0,
-        "tolerations": [{"operator": "Exists"}],
-    }
-    metadata = {"name": "newcomer", "labels": {"app": "closed"}, "annotations": {"lab.meshproof/address": address}}
-    with policy(east, endpointSelector={"matchLabels": {"app": "closed"}}, ingress=[{}]), ThreadPoolExecutor() as pool:
-        call = ("ping", "-q", "-i", "0.05", "-c", "100", "-W", "1", address)
-        calling = pool.submit(at_cilium, f"{EAST}/demo-1-1", *call)
-        api.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})
-        try:
-            called = calling.result()
-            assert api.read_namespaced_pod("newcomer", "default").status.pod_ip == address
-            assert " 0 received" in called.stdout
-        finally:
-            api.delete_namespaced_pod("newcomer", "default")
+
+    def at_address(address):
+        return {"lab.meshproof/address": address}
+
+    with policy(east, endpointSelector={"matchLabels": {"app": "closed"}}, ingress=[{}]):
+        planned, given, said = ping_newcomer(client.CoreV1Api(east), at_address, partial(at_cilium, f"{EAST}/demo-1-1"))
+    assert given == planned
+    assert " 0 received" in said
 
 
-@contextmanager
-def without_agents(east):
-    """No agent runs in the cluster: it is for nodes with a label that none has."""
-    daemon_sets, pods = client.AppsV1Api(east), client.CoreV1Api(east)
-
-    def for_nodes(**labels):
-        patch = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
-        daemon_sets.patch_namespaced_daemon_set("cilium", "kube-system", patch)
-
-    def running():
-        return pods.list_namespaced_pod("kube-system", label_selector="k8s-app=cilium").items
-
-    for_nodes(nowhere="yes")
-    try:
-        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(DEADLINE_S), wait=wait_fixed(0.1))(running)
-        yield
-    finally:
-        for_nodes(nowhere=None)
-
-
-def test_the_last_rules_go_on_while_no_agent_runs_and_the_next_one_follows_the_objects(east, becomes):
+def test_the_last_rules_go_on_while_no_agent_runs_and_the_next_one_follows_the_objects(east, becomes, without_daemons):
     caller = f"{WEST}/demo-1-1"
     with policy(east, ingress=[{}]) as change:
         becomes(caller, {7001: SHUT})
-        with without_agents(east):
+        with without_daemons(east, "kube-system", "cilium", "k8s-app=cilium", DEADLINE_S):
             change({"ingress": [{"fromEntities": ["all"]}]})
             for _ in range(2):
                 becomes(caller, {7001: SHUT})
